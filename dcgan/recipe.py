@@ -1,0 +1,71 @@
+"""What is trained and how: one frozen model, and the three recipes that the project recommends.
+
+A recipe says everything about a training except its data, its seed and its device.
+"""
+
+import hashlib
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict, Field, PositiveFloat, PositiveInt
+
+LATENT_SIZE = 100
+IMAGE_SIZE = 28
+IMAGE_SHAPE = (IMAGE_SIZE, IMAGE_SIZE, 1)
+
+RecipeName = Literal["fast", "classic", "smoke"]
+Convolution = Literal["auto", "direct", "dft"]
+Precision = Literal["float32", "mixed_bfloat16", "mixed_float16"]
+
+
+class Recipe(BaseModel):
+    """The hyperparameters of one training."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    name: str = Field(description="what the run is called")
+    epochs: PositiveInt = Field(description="passes over the training images")
+    batch_size: PositiveInt = Field(description="real images in a step, and as many generated ones")
+    generator_learning_rate: PositiveFloat = Field(description="of the generator's Adam")
+    discriminator_learning_rate: PositiveFloat = Field(description="of the discriminator's Adam")
+    beta_1: float = Field(ge=0, lt=1, description="decay of Adam's first moment, both networks")
+    beta_2: float = Field(default=0.999, ge=0, lt=1, description="decay of Adam's second moment, both networks")
+    checkpoint_every: PositiveInt = Field(description="epochs between checkpoints; the last epoch always has one")
+    max_images: PositiveInt | None = Field(default=None, description="train on the first so many images; None = all")
+    convolution: Convolution = Field(default="auto", description="how the large convolutions are computed")
+    precision: Precision = Field(default="float32", description="Keras dtype policy of both networks")
+
+    def fingerprint(self, seed: int, dataset_digest: str, code_digest: str) -> str:
+        """Return the SHA-256 that two trainings share when recipe, seed, data and code are the same."""
+        text = "\n".join([self.model_dump_json(), str(seed), dataset_digest, code_digest])
+        return hashlib.sha256(text.encode()).hexdigest()
+
+
+# The seed to the letter. 50 epochs of 234 steps.
+CLASSIC = Recipe(
+    name="classic",
+    epochs=50,
+    batch_size=256,
+    generator_learning_rate=1e-4,
+    discriminator_learning_rate=1e-4,
+    beta_1=0.9,
+    checkpoint_every=15,
+)
+
+# What we recommend: smaller batches and the DCGAN paper's optimizer. 10 epochs of 937 steps.
+# beta_1 = 0.5: Radford et al., https://arxiv.org/abs/1511.06434, section 4, found 0.9 to oscillate.
+FAST = Recipe(
+    name="fast",
+    epochs=10,
+    batch_size=64,
+    generator_learning_rate=2e-4,
+    discriminator_learning_rate=2e-4,
+    beta_1=0.5,
+    checkpoint_every=5,
+)
+
+# A few seconds on real digits, for tests and for looking: 2 epochs of 8 steps.
+SMOKE = FAST.model_copy(
+    update={"name": "smoke", "epochs": 2, "batch_size": 64, "max_images": 512, "checkpoint_every": 1}
+)
+
+RECIPES: dict[RecipeName, Recipe] = {"fast": FAST, "classic": CLASSIC, "smoke": SMOKE}
