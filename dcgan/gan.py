@@ -1,4 +1,4 @@
-"""The adversarial training step: both networks, both optimizers, and a compiled function that runs many steps in one call."""
+"""The adversarial training step: both networks, both optimizers, and a function that runs many steps in one call."""
 
 from typing import NamedTuple
 

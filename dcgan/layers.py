@@ -10,8 +10,8 @@ import tensorflow as tf
 class SeededDropout(keras.layers.Layer):
     """Dropout whose mask is a pure function of a seed that the caller passes in.
 
-    Keras' own Dropout keeps a random state that is saved with neither the weights nor the optimizer, so a training that is
-    resumed would draw other masks. (Srivastava et al., https://jmlr.org/papers/v15/srivastava14a.html.)
+    Keras' own Dropout keeps a random state that is saved with neither the weights nor the optimizer, so a training
+    that is resumed would draw other masks. (Srivastava et al., https://jmlr.org/papers/v15/srivastava14a.html.)
 
     Args:
         rate: share of the elements set to zero, in [0, 1); the rest is scaled by 1 / (1 - rate).
@@ -27,7 +27,8 @@ class SeededDropout(keras.layers.Layer):
         self.rate = rate
         self.index = index
 
-    def call(self, inputs: tuple[tf.Tensor, tf.Tensor], training: bool = False) -> tf.Tensor:  # noqa: FBT001, FBT002 - Keras' own convention
+    def call(self, inputs: tuple[tf.Tensor, tf.Tensor], training: bool = False) -> tf.Tensor:
+        """Return x with a share of its elements dropped, or x itself when not training."""
         x, seed = inputs
         if not training:
             return x
@@ -35,7 +36,9 @@ class SeededDropout(keras.layers.Layer):
         return tf.nn.experimental.stateless_dropout(x, self.rate, seed=seed, rng_alg="philox")
 
     def compute_output_shape(self, input_shape: tuple[Any, Any]) -> Any:
+        """Return the shape of x."""
         return input_shape[0]
 
     def get_config(self) -> dict[str, Any]:
+        """Return what makes this layer again."""
         return {**super().get_config(), "rate": self.rate, "index": self.index}

@@ -1,7 +1,7 @@
 """The GAN's losses as functions of logits alone.
 
-Goodfellow et al., https://arxiv.org/abs/1406.2661, section 3, with the non-saturating generator loss, written as the sigmoid
-cross entropy that the seed uses: -log(sigmoid(x)) = softplus(-x) and -log(1 - sigmoid(x)) = softplus(x).
+Goodfellow et al., https://arxiv.org/abs/1406.2661, section 3, with the non-saturating generator loss, written as the
+sigmoid cross entropy that the seed uses: -log(sigmoid(x)) = softplus(-x) and -log(1 - sigmoid(x)) = softplus(x).
 Logits are float32 of any shape; each loss is a float32 scalar, the mean over all of them.
 """
 

@@ -1,8 +1,9 @@
 """The seed's two networks, in stock Keras layers except for the discriminator's dropout.
 
-The architecture is the seed article's, which is TensorFlow's DCGAN tutorial's: strided convolutions instead of pooling, batch
-normalisation in the generator, leaky rectifiers (Radford et al., https://arxiv.org/abs/1511.06434, section 3).
-Initial weights are Keras' defaults (Glorot uniform, zero biases), drawn from `seed` so that the same seed gives the same bits.
+The architecture is the seed article's, which is TensorFlow's DCGAN tutorial's: strided convolutions instead of
+pooling, batch normalisation in the generator, leaky rectifiers (Radford et al., https://arxiv.org/abs/1511.06434,
+section 3). Initial weights are Keras' defaults (Glorot uniform, zero biases), drawn from `seed` so that the same seed
+gives the same bits.
 """
 
 from collections.abc import Iterator

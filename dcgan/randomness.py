@@ -1,7 +1,8 @@
 """Every random number as a pure function of (seed, stream, position).
 
-Nothing random is drawn from a generator that moves on, so a training that starts again at any step draws what it would have
-drawn (the approach of EDM2, https://arxiv.org/abs/2312.02696, whose training is a function of seed and step).
+Nothing random is drawn from a generator that moves on, so a training that starts again at any step draws what it
+would have drawn (the approach of EDM2, https://arxiv.org/abs/2312.02696, whose training is a function of seed and
+step).
 """
 
 from enum import IntEnum

@@ -1,0 +1,83 @@
+"""The environment, read in one place: where everything is written and which servers are used."""
+
+import os
+from pathlib import Path
+
+from pydantic import Field, ValidationError
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+from dcgan.errors import ConfigurationError
+
+CHECKOUT = Path(__file__).resolve().parent.parent
+
+
+class Settings(BaseSettings):
+    """The addresses and folders of this process; everything that is written lies under `state`."""
+
+    model_config = SettingsConfigDict(frozen=True, extra="ignore", populate_by_name=True, env_ignore_empty=True)
+
+    state: Path = Field(default=CHECKOUT / ".state", validation_alias="DCGAN_STATE")
+    mlflow_uri: str | None = Field(default=None, validation_alias="MLFLOW_TRACKING_URI")
+
+    @property
+    def root(self) -> Path:
+        """The absolute state folder."""
+        return self.state.expanduser().absolute()
+
+    @property
+    def downloads(self) -> Path:
+        """Where downloaded IDX files lie, a folder for each source."""
+        return self.root / "data" / "downloads"
+
+    @property
+    def prepared(self) -> Path:
+        """Where prepared data sets lie, a folder for each dataset digest."""
+        return self.root / "data" / "prepared"
+
+    @property
+    def runs(self) -> Path:
+        """Where trainings keep their state, a folder for each MLflow run."""
+        return self.root / "runs"
+
+    @property
+    def tracking_uri(self) -> str:
+        """The MLflow store: the environment's, else the SQLite file under the state folder."""
+        return self.mlflow_uri or f"sqlite:///{self.root / 'mlflow.db'}"
+
+    @property
+    def artifact_root(self) -> Path:
+        """Where MLflow keeps artifacts when its store is the SQLite file."""
+        return self.root / "mlartifacts"
+
+
+def read_settings() -> Settings:
+    """Return the settings that the environment gives.
+
+    Raises:
+        ConfigurationError: an environment variable is unusable.
+    """
+    try:
+        return Settings()
+    except ValidationError as error:
+        first = error.errors()[0]
+        raise ConfigurationError(f"The setting {first['loc'][0]} is unusable: {first['msg']}.") from None
+
+
+def settle_environment() -> None:
+    """Give Prefect, MLflow and TensorFlow their defaults, where the environment does not already say otherwise.
+
+    They read their environment once, when they are imported, so this comes first. It only sets variables of this
+    process.
+    """
+    defaults = {
+        "PREFECT_HOME": str(read_settings().root / "prefect"),
+        "PREFECT_LOGGING_EXTRA_LOGGERS": "dcgan",
+        "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
+        "PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS": "180",
+        "DO_NOT_TRACK": "1",
+        "MLFLOW_DISABLE_TELEMETRY": "true",
+        "TF_CPP_MIN_LOG_LEVEL": "2",
+        "TF_ENABLE_ONEDNN_OPTS": "1",  # off by default on AMD, where it takes a third off a direct step
+    }
+    for name, value in defaults.items():
+        os.environ.setdefault(name, value)
