@@ -3,7 +3,7 @@
 import hashlib
 import os
 import shutil
-import tempfile
+import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -24,9 +24,7 @@ def atomic_file(path: Path) -> Iterator[Path]:
     On any exception the temporary file is removed and `path` stays as it was.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    handle, name = tempfile.mkstemp(prefix=TEMPORARY_PREFIX, suffix=path.suffix, dir=path.parent)
-    os.close(handle)
-    temporary = Path(name)
+    temporary = _temporary_beside(path)
     try:
         yield temporary
         _sync(temporary)
@@ -43,7 +41,8 @@ def atomic_folder(path: Path) -> Iterator[Path]:
     A folder already at `path` is replaced. On any exception the temporary folder is removed and `path` stays as it was.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = Path(tempfile.mkdtemp(prefix=TEMPORARY_PREFIX, dir=path.parent))
+    temporary = _temporary_beside(path)
+    temporary.mkdir()
     try:
         yield temporary
         for file in temporary.rglob("*"):
@@ -51,8 +50,8 @@ def atomic_folder(path: Path) -> Iterator[Path]:
         _sync(temporary)
         if path.exists():
             # a rename cannot replace a folder that is not empty, so the old one steps aside first
-            aside = Path(tempfile.mkdtemp(prefix=TEMPORARY_PREFIX, dir=path.parent))
-            path.rename(aside / path.name)
+            aside = _temporary_beside(path)
+            path.rename(aside)
             temporary.rename(path)
             shutil.rmtree(aside)
         else:
@@ -60,6 +59,11 @@ def atomic_folder(path: Path) -> Iterator[Path]:
         _sync(path.parent)
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
+
+
+def _temporary_beside(path: Path) -> Path:
+    """Return a name of its own in the same folder; not from `tempfile`, whose files only their owner may read."""
+    return path.with_name(f"{TEMPORARY_PREFIX}{uuid.uuid4().hex}{path.suffix}")
 
 
 def _sync(path: Path) -> None:
