@@ -1,11 +1,12 @@
 """Files that are whole or absent: written aside, synced, renamed, and known by their SHA-256."""
 
+import errno
 import hashlib
 import os
 import shutil
 import uuid
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 TEMPORARY_PREFIX = ".partial-"
@@ -35,10 +36,15 @@ def atomic_file(path: Path) -> Iterator[Path]:
 
 
 @contextmanager
-def atomic_folder(path: Path) -> Iterator[Path]:
+def atomic_folder(path: Path, keep: Callable[[], bool] = lambda: False) -> Iterator[Path]:
     """Yield a temporary folder beside `path` to fill; on success its files are synced and it is renamed to `path`.
 
-    A folder already at `path` is replaced. On any exception the temporary folder is removed and `path` stays as it was.
+    On any exception the temporary folder is removed and `path` stays as it was.
+
+    Args:
+        path: the folder to make.
+        keep: asked when there is a folder at `path` by then, which another process may have made meanwhile; True
+            keeps that one, False replaces it.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = _temporary_beside(path)
@@ -48,17 +54,31 @@ def atomic_folder(path: Path) -> Iterator[Path]:
         for file in temporary.rglob("*"):
             _sync(file)
         _sync(temporary)
-        if path.exists():
-            # a rename cannot replace a folder that is not empty, so the old one steps aside first
-            aside = _temporary_beside(path)
-            path.rename(aside)
-            temporary.rename(path)
-            shutil.rmtree(aside)
-        else:
-            temporary.rename(path)
+        _place(temporary, path, keep)
         _sync(path.parent)
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
+
+
+def _place(temporary: Path, path: Path, keep: Callable[[], bool]) -> None:
+    while not _renamed(temporary, path):
+        if keep():
+            return
+        # a rename cannot replace a folder that is not empty, so the old one steps aside first
+        aside = _temporary_beside(path)
+        with suppress(FileNotFoundError):  # another process was faster
+            path.rename(aside)
+            shutil.rmtree(aside)
+
+
+def _renamed(temporary: Path, path: Path) -> bool:
+    try:
+        temporary.rename(path)
+    except OSError as error:
+        if error.errno in (errno.ENOTEMPTY, errno.EEXIST):
+            return False
+        raise
+    return True
 
 
 def _temporary_beside(path: Path) -> Path:
