@@ -8,15 +8,15 @@ import numpy as np
 from pydantic import BaseModel, ConfigDict, Field, PositiveInt, ValidationError
 
 from dcgan.errors import DataError
-from dcgan.files import atomic_folder, sha256_of_file
+from dcgan.files import atomic_folder, remove_leftovers, sha256_of_file
 from dcgan.idx_set import FileName, IdxSet, Sha256, load_pair
 from dcgan.mnist import CLASSES, Split
-from dcgan.parquet import SCHEMA, describe_schema, read_parquet, write_parquet
+from dcgan.parquet import read_parquet, write_parquet
 
 logger = logging.getLogger("dcgan.dataset")
 
 MANIFEST_NAME = "manifest.json"
-COLUMNS = describe_schema(SCHEMA)
+COLUMNS = "image: fixed_shape_tensor<float32>[28, 28, 1], label: uint8"
 SPLITS: tuple[Split, Split] = ("train", "test")
 
 
@@ -58,6 +58,14 @@ def prepare_dataset(idx: IdxSet, folder: Path) -> Manifest:
             return check_prepared(folder, idx.digest)
         except DataError as error:
             logger.warning("The data set is prepared again: %s", error)
+    try:
+        return _prepare(idx, folder)
+    except OSError as error:
+        raise DataError(f"{folder}: cannot be written: {error.strerror}.") from None
+
+
+def _prepare(idx: IdxSet, folder: Path) -> Manifest:
+    remove_leftovers(folder.parent)
     with atomic_folder(folder, keep=lambda: _is_prepared(folder, idx.digest)) as temporary:
         train, test = (_prepare_split(idx, split, temporary) for split in SPLITS)
         manifest = Manifest(source=idx.source, digest=idx.digest, columns=COLUMNS, train=train, test=test)
@@ -111,7 +119,7 @@ def load_split(
     path = folder / entry.file
     _check_digest(path, entry.sha256)
     images, labels = read_parquet(path, rows)
-    if len(images) != min(entry.rows, rows or entry.rows):
+    if len(images) != (entry.rows if rows is None else min(rows, entry.rows)):
         raise DataError(f"{path}: holds {len(images)} rows; expected {entry.rows}.")
     if rows is None and _histogram(labels) != entry.label_histogram:
         raise DataError(f"{path}: the labels occur {_histogram(labels)} times; expected {entry.label_histogram}.")

@@ -1,6 +1,7 @@
 """Files that are whole or absent: written aside, synced, renamed, and known by their SHA-256."""
 
 import errno
+import fcntl
 import hashlib
 import os
 import shutil
@@ -47,8 +48,7 @@ def atomic_folder(path: Path, keep: Callable[[], bool] = lambda: False) -> Itera
             keeps that one, False replaces it.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = _temporary_beside(path)
-    temporary.mkdir()
+    temporary, handle = _held_folder_beside(path)
     try:
         yield temporary
         for file in temporary.rglob("*"):
@@ -58,6 +58,32 @@ def atomic_folder(path: Path, keep: Callable[[], bool] = lambda: False) -> Itera
         _sync(path.parent)
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
+        os.close(handle)
+
+
+def remove_leftovers(folder: Path) -> None:
+    """Remove the temporary folders that killed processes left in `folder`; what a living one fills stays."""
+    for leftover in folder.glob(f"{TEMPORARY_PREFIX}*"):
+        with suppress(OSError):  # it is locked, or another process has just removed it
+            handle = os.open(leftover, os.O_RDONLY | os.O_DIRECTORY)
+            try:
+                fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                shutil.rmtree(leftover, ignore_errors=True)
+            finally:
+                os.close(handle)
+
+
+def _held_folder_beside(path: Path) -> tuple[Path, int]:
+    """Return a new temporary folder and the handle that holds its lock, which ends with the process at the latest."""
+    while True:
+        temporary = _temporary_beside(path)
+        temporary.mkdir()
+        with suppress(FileNotFoundError):  # `remove_leftovers` of another process came before the lock
+            handle = os.open(temporary, os.O_RDONLY)
+            fcntl.flock(handle, fcntl.LOCK_SH)
+            if temporary.exists():
+                return temporary, handle
+            os.close(handle)
 
 
 def _place(temporary: Path, path: Path, keep: Callable[[], bool]) -> None:
@@ -68,7 +94,7 @@ def _place(temporary: Path, path: Path, keep: Callable[[], bool]) -> None:
         aside = _temporary_beside(path)
         with suppress(FileNotFoundError):  # another process was faster
             path.rename(aside)
-            shutil.rmtree(aside)
+            shutil.rmtree(aside, ignore_errors=True)
 
 
 def _renamed(temporary: Path, path: Path) -> bool:

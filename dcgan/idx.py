@@ -73,12 +73,13 @@ def _read(path: Path, content: str, element_shape: tuple[int, ...]) -> np.ndarra
             raw.seek(0)
             most = path.stat().st_size * (DEFLATE_MAX_RATIO if zipped else 1)
             file = gzip.GzipFile(fileobj=raw) if zipped else raw
-            shape = _read_shape(file, path, content, element_shape, most)
-            return _read_elements(file, path, shape)
-    except (EOFError, zlib.error, gzip.BadGzipFile) as error:
-        raise DataError(f"{path}: the gzip stream is damaged: {error}.") from None
+            try:
+                shape = _read_shape(file, path, content, element_shape, most)
+                return _read_elements(file, path, shape)
+            except (EOFError, zlib.error, gzip.BadGzipFile) as error:
+                raise DataError(f"{path}: byte {file.tell()}: the gzip stream is damaged: {error}.") from None
     except OSError as error:
-        raise DataError(f"{path}: cannot be read: {error.strerror or error}.") from None
+        raise DataError(f"{path}: cannot be read: {error.strerror}.") from None
 
 
 def _read_shape(
@@ -90,7 +91,8 @@ def _read_shape(
     found = file.read(4)
     if found != magic:
         raise DataError(
-            f"{path}: byte 0: the magic number is 0x{found.hex()}; expected 0x{magic.hex()} (IDX {content})."
+            f"{path}: byte 0: the file begins with 0x{found.hex()}; expected 0x{magic.hex()}, IDX {content} "
+            f"(unsigned bytes, rank {rank})."
         )
     sizes = file.read(4 * rank)
     if len(sizes) < 4 * rank:

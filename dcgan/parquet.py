@@ -5,6 +5,7 @@ CanonicalExtensions.html#fixed-shape-tensor, normalised to [-1, 1]; `label` is u
 """
 
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, cast
 
@@ -56,18 +57,15 @@ def row_groups(path: Path) -> Iterator[tuple[np.ndarray, np.ndarray]]:
     Raises:
         DataError: the file is not a Parquet file of this schema, or a value is null, not finite or out of range.
     """
-    try:
-        with pq.ParquetFile(path) as file:
-            _check_metadata(path, file)
-            for index in range(file.num_row_groups):
+    with _opened(path) as file:
+        for index in range(file.num_row_groups):
+            if file.metadata.row_group(index).num_rows:
                 table = file.read_row_group(index)
                 yield _images(path, table["image"]), _labels(path, table["label"])
-    except (pa.ArrowException, MemoryError, OSError) as error:
-        raise DataError(f"{path}: cannot be read as Parquet: {_first_line(error)}.") from None
 
 
 def read_parquet(path: Path, rows: int | None = None) -> tuple[np.ndarray, np.ndarray]:
-    """Return a split, or its first `rows` rows.
+    """Return a split, or its first `rows` rows where it has more.
 
     Returns:
         images float32 (n, 28, 28, 1) in [-1, 1], and labels uint8 (n,) from 0 to 9.
@@ -75,20 +73,40 @@ def read_parquet(path: Path, rows: int | None = None) -> tuple[np.ndarray, np.nd
     Raises:
         DataError: as `row_groups`.
     """
-    images, labels, left = [], [], rows
+    declared = _declared_rows(path)
+    wanted = declared if rows is None else min(rows, declared)
+    images, labels = np.empty((wanted, *IMAGE_SHAPE), np.float32), np.empty(wanted, np.uint8)
+    filled = 0
     for group_images, group_labels in row_groups(path):
-        images.append(group_images[:left])
-        labels.append(group_labels[:left])
-        if left is not None and (left := left - len(group_labels)) <= 0:
-            break
-    return np.concatenate(images), np.concatenate(labels)
+        target = slice(filled, filled + len(group_labels))
+        images[target] = group_images[: wanted - filled]
+        labels[target] = group_labels[: wanted - filled]
+        filled = min(target.stop, wanted)
+        if filled == wanted:
+            return images, labels
+    raise DataError(f"{path}: holds {filled} rows; expected {declared} as it declares.")
+
+
+def _declared_rows(path: Path) -> int:
+    with _opened(path) as file:
+        return file.metadata.num_rows
+
+
+@contextmanager
+def _opened(path: Path) -> Iterator[pq.ParquetFile]:
+    """Open a file of the one schema; what Parquet's reader finds wrong then or later becomes a DataError."""
+    try:
+        with pq.ParquetFile(path) as file:
+            _check_metadata(path, file)
+            yield file
+    except (pa.ArrowException, MemoryError, OSError) as error:
+        first_line = (str(error).splitlines() or [type(error).__name__])[0].rstrip(".")
+        raise DataError(f"{path}: cannot be read as Parquet: {first_line}.") from None
 
 
 def _check_metadata(path: Path, file: pq.ParquetFile) -> None:
     if not file.schema_arrow.equals(SCHEMA):
-        raise DataError(
-            f"{path}: the columns are {describe_schema(file.schema_arrow)}; expected {describe_schema(SCHEMA)}."
-        )
+        raise DataError(f"{path}: the columns are {_describe(file.schema_arrow)}; expected {_describe(SCHEMA)}.")
     if not 0 < file.metadata.num_rows <= MAX_ROWS:
         raise DataError(f"{path}: holds {file.metadata.num_rows} rows; expected 1 to {MAX_ROWS}.")
 
@@ -114,10 +132,5 @@ def _labels(path: Path, column: "pa.ChunkedArray[Any]") -> np.ndarray:
     return labels
 
 
-def describe_schema(schema: pa.Schema) -> str:
-    """Return the columns and their types on one line."""
+def _describe(schema: pa.Schema) -> str:
     return ", ".join(f"{field.name}: {field.type}" for field in schema)
-
-
-def _first_line(error: BaseException) -> str:
-    return (str(error).splitlines() or [type(error).__name__])[0].rstrip(".")

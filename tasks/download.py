@@ -11,7 +11,7 @@ from prefect.tasks import exponential_backoff
 from pydantic import ValidationError
 
 from dcgan.errors import DataError
-from dcgan.files import atomic_folder
+from dcgan.files import atomic_folder, remove_leftovers
 from dcgan.idx_set import IdxSet, read_idx_folder
 from dcgan.mnist import FILES
 from tasks.fetching import fetch_file
@@ -60,7 +60,8 @@ def obtain(source: str, downloads: Path, mirrors: tuple[str, ...] = MIRRORS, lim
     check_source(source)
     folder = downloads / _folder_name(source)
     try:
-        if (earlier := _earlier(folder)) and (source == "bundled" or local_folder(source) is None):
+        may_change = source != "bundled" and local_folder(source) is not None
+        if not may_change and (earlier := _earlier(folder)):
             logger.info("The earlier download in %s is whole and is used again.", folder)
             return earlier
         if source == "auto":
@@ -85,6 +86,7 @@ def _fetch_set(source: str, folder: Path, limits: Limits, *, mnist: bool) -> Idx
     label = _label(source)
     if (local := local_folder(source)) and not local.is_dir():
         raise DataError(f"The source {label} is not a directory on this machine; expected {EXPECTED}.")
+    remove_leftovers(folder.parent)
     with atomic_folder(folder, keep=lambda: _holds(folder, fetched)) as temporary:
         for file in FILES:
             fetch_file(str(local or source), file.name, temporary, limits)
