@@ -36,6 +36,11 @@ def image_grid(images: np.ndarray, columns: int = GRID_SIDE) -> np.ndarray:
     return tiles.swapaxes(1, 2).reshape(count // columns * height, columns * width)
 
 
+def upscaled(pictures: np.ndarray, factor: int = FRAME_SCALE) -> np.ndarray:
+    """Return pictures uint8 (..., height, width) with every pixel as a square of `factor` × `factor` pixels."""
+    return pictures.repeat(factor, axis=-2).repeat(factor, axis=-1)
+
+
 def png_bytes(picture: np.ndarray) -> bytes:
     """Return a grey picture uint8 (height, width) as a PNG file's bytes."""
     return imageio.imwrite("<bytes>", picture, extension=".png")
@@ -73,7 +78,7 @@ def write_animation(path: Path, grids: np.ndarray, epochs: list[int] | None = No
         How many frames were written.
     """
     schedule = frame_schedule(len(grids))
-    frames = np.repeat(np.repeat(grids[schedule], FRAME_SCALE, axis=1), FRAME_SCALE, axis=2)
+    frames = upscaled(grids[schedule])
     if epochs is not None:
         frames = np.stack([_labelled(f, f"epoch {epochs[i]}") for f, i in zip(frames, schedule, strict=True)])
     durations = [FRAME_MILLISECONDS] * (len(schedule) - 1) + [LAST_FRAME_MILLISECONDS]

@@ -1,4 +1,4 @@
-"""A training's folder on this machine: its lock, and the last checkpoints, by which it can be killed and go on."""
+"""A training's folder on this machine: its lock, its last states, and the checkpoints that wait to be uploaded."""
 
 import fcntl
 import os
@@ -9,9 +9,9 @@ from pathlib import Path
 
 from dcgan.checkpoint import Checkpoint, save_checkpoint
 from dcgan.errors import ConfigurationError
-from dcgan.files import TEMPORARY_PREFIX
+from dcgan.files import TEMPORARY_PREFIX, atomic_folder
 
-KEPT = 2
+KEPT_STATES = 2
 
 
 class RunFolder:
@@ -43,23 +43,51 @@ class RunFolder:
         finally:
             os.close(handle)
 
-    def save(self, checkpoint: Checkpoint) -> Path:
-        """Write a checkpoint, let go of all but the last two, and return its folder."""
-        path = self.checkpoint_path(checkpoint.epoch)
-        save_checkpoint(path, checkpoint)
-        for old in self.checkpoints()[KEPT:]:
+    def save(self, checkpoint: Checkpoint) -> None:
+        """Write the state after an epoch, and let go of all but the last two."""
+        save_checkpoint(self._states / _epoch_name(checkpoint.epoch), checkpoint)
+        for old in self.states()[KEPT_STATES:]:
             shutil.rmtree(old)
-        return path
 
-    def checkpoints(self) -> list[Path]:
-        """Return the checkpoints' folders, newest first."""
-        return sorted(self.path.glob("epoch-*"), reverse=True)
+    def states(self) -> list[Path]:
+        """Return the folders of the last states, newest first."""
+        return _epochs_in(self._states)
 
-    def checkpoint_path(self, epoch: int) -> Path:
-        """Return the folder of an epoch's checkpoint."""
-        return self.path / f"epoch-{epoch:06d}"
+    def keep(self, epoch: int) -> None:
+        """Keep the state of an epoch as a checkpoint until it is dropped; its files are shared, not copied."""
+        with atomic_folder(self._checkpoints / _epoch_name(epoch)) as folder:
+            for file in (self._states / _epoch_name(epoch)).iterdir():
+                os.link(file, folder / file.name)
+
+    def kept(self) -> list[Path]:
+        """Return the folders of the checkpoints that are kept, oldest first."""
+        return _epochs_in(self._checkpoints)[::-1]
+
+    @property
+    def report(self) -> Path:
+        """The folder of the run's report."""
+        return self.path / "report"
+
+    @property
+    def _states(self) -> Path:
+        return self.path / "states"
+
+    @property
+    def _checkpoints(self) -> Path:
+        return self.path / "checkpoints"
 
     def _sweep(self) -> None:
         """Remove what a killed process left half written."""
-        for leftover in self.path.glob(f"{TEMPORARY_PREFIX}*"):
-            shutil.rmtree(leftover)
+        for leftover in self.path.rglob(f"{TEMPORARY_PREFIX}*"):
+            if leftover.is_dir():
+                shutil.rmtree(leftover)
+            else:
+                leftover.unlink(missing_ok=True)
+
+
+def _epoch_name(epoch: int) -> str:
+    return f"epoch-{epoch:06d}"
+
+
+def _epochs_in(folder: Path) -> list[Path]:
+    return sorted(folder.glob("epoch-*"), reverse=True)

@@ -28,6 +28,7 @@ class Progress:
     epochs: int
     step: int
     steps_per_epoch: int
+    batch_size: int
     generator_loss: float
     discriminator_loss: float
     images_per_second: float
@@ -54,6 +55,7 @@ def train(
     configuration: Configuration,
     images: np.ndarray,
     start: Checkpoint | None = None,
+    device: str = "auto",
     on_progress: Callable[[Progress], None] = lambda _: None,
 ) -> Iterator[EpochReport]:
     """Train from the beginning or from a checkpoint, and yield a report after every epoch.
@@ -62,6 +64,7 @@ def train(
         configuration: recipe, seed and the data set's digest.
         images: float32 (n, 28, 28, 1) in [-1, 1], the training images.
         start: the state to go on from; its later bits are those of a training never interrupted.
+        device: `auto`, `cpu` or `gpu`.
         on_progress: told how far it is, about once a second.
 
     Raises:
@@ -115,6 +118,7 @@ def _run_epoch(
                 epochs=gan.recipe.epochs,
                 step=done,
                 steps_per_epoch=len(order),
+                batch_size=gan.recipe.batch_size,
                 generator_loss=float(part.generator_loss[-1]),
                 discriminator_loss=float(part.discriminator_loss[-1]),
                 images_per_second=gan.recipe.batch_size / clock.seconds_per_step,
