@@ -11,12 +11,11 @@ from dcgan.errors import DataError
 from dcgan.files import atomic_folder, remove_leftovers, sha256_of_file
 from dcgan.idx_set import FileName, IdxSet, Sha256, load_pair
 from dcgan.mnist import CLASSES, Split
-from dcgan.parquet import read_parquet, write_parquet
+from dcgan.parquet import COLUMNS, read_parquet, write_parquet
 
 logger = logging.getLogger("dcgan.dataset")
 
 MANIFEST_NAME = "manifest.json"
-COLUMNS = "image: fixed_shape_tensor<float32>[28, 28, 1], label: uint8"
 SPLITS: tuple[Split, Split] = ("train", "test")
 
 

@@ -22,6 +22,7 @@ MAX_ROWS = 2_000_000
 PIXELS = 28 * 28
 IMAGE_TYPE = pa.fixed_shape_tensor(pa.float32(), IMAGE_SHAPE)
 SCHEMA = pa.schema([pa.field("image", IMAGE_TYPE, nullable=False), pa.field("label", pa.uint8(), nullable=False)])
+COLUMNS = "image: fixed_shape_tensor<float32>[28, 28, 1], label: uint8, no nulls"
 # (x - 127.5) / 127.5 of every byte, as the seed has it
 NORMALISED = ((np.arange(256, dtype=np.float32) - np.float32(127.5)) / np.float32(127.5)).astype(np.float32)
 
@@ -99,14 +100,14 @@ def _opened(path: Path) -> Iterator[pq.ParquetFile]:
         with pq.ParquetFile(path) as file:
             _check_metadata(path, file)
             yield file
-    except (pa.ArrowException, MemoryError, OSError) as error:
+    except (pa.ArrowException, MemoryError, OSError, ValueError) as error:  # ValueError: a name that is not UTF-8
         first_line = (str(error).splitlines() or [type(error).__name__])[0].rstrip(".")
         raise DataError(f"{path}: cannot be read as Parquet: {first_line}.") from None
 
 
 def _check_metadata(path: Path, file: pq.ParquetFile) -> None:
     if not file.schema_arrow.equals(SCHEMA):
-        raise DataError(f"{path}: the columns are {_describe(file.schema_arrow)}; expected {_describe(SCHEMA)}.")
+        raise DataError(f"{path}: the columns are {_describe(file.schema_arrow)}; expected {COLUMNS}.")
     if not 0 < file.metadata.num_rows <= MAX_ROWS:
         raise DataError(f"{path}: holds {file.metadata.num_rows} rows; expected 1 to {MAX_ROWS}.")
 
@@ -133,4 +134,4 @@ def _labels(path: Path, column: "pa.ChunkedArray[Any]") -> np.ndarray:
 
 
 def _describe(schema: pa.Schema) -> str:
-    return ", ".join(f"{field.name}: {field.type}" for field in schema)
+    return ", ".join(f"{field.name}: {field.type}{' with nulls' if field.nullable else ''}" for field in schema)
