@@ -1,9 +1,10 @@
 """Files and folders that are whole or absent, also when several processes write them or one is killed."""
 
 import hashlib
-import multiprocessing
-import os
 import signal
+import subprocess
+import sys
+from contextlib import AbstractContextManager
 from pathlib import Path
 
 import pytest
@@ -11,9 +12,19 @@ import pytest
 from dcgan.files import TEMPORARY_PREFIX, atomic_file, atomic_folder, remove_leftovers, sha256_of_file
 
 
+CHECKOUT = Path(__file__).resolve().parents[2]
+
+
 def names(folder: Path) -> list[str]:
     """Return what lies in a folder."""
     return sorted(path.name for path in folder.iterdir())
+
+
+def fail_in(writing: AbstractContextManager[Path]) -> None:
+    """Write half of something, then raise."""
+    with writing as temporary:
+        (temporary / "half" if temporary.is_dir() else temporary).write_text("half")
+        raise ZeroDivisionError
 
 
 def test_sha256_is_that_of_the_bytes(tmp_path):
@@ -37,9 +48,8 @@ def test_a_failure_leaves_the_old_file(tmp_path):
     """An exception while writing keeps what was there and removes what was begun."""
     path = tmp_path / "x.txt"
     path.write_text("old")
-    with pytest.raises(ZeroDivisionError), atomic_file(path) as temporary:
-        temporary.write_text("half")
-        raise ZeroDivisionError
+    with pytest.raises(ZeroDivisionError):
+        fail_in(atomic_file(path))
     assert (path.read_text(), names(tmp_path)) == ("old", ["x.txt"])
 
 
@@ -50,9 +60,8 @@ def test_a_folder_is_replaced_whole(tmp_path):
         with atomic_folder(path) as temporary:
             (temporary / name).write_text(name)
         assert names(path) == [name]
-    with pytest.raises(ZeroDivisionError), atomic_folder(path) as temporary:
-        (temporary / "three").write_text("half")
-        raise ZeroDivisionError
+    with pytest.raises(ZeroDivisionError):
+        fail_in(atomic_folder(path))
     assert (names(path), names(tmp_path)) == (["two"], ["x"])
 
 
@@ -68,20 +77,20 @@ def test_two_writers_of_one_folder(keep, kept, tmp_path):
     assert (names(path), names(tmp_path)) == ([kept], ["x"])
 
 
-def write_and_die(path: Path) -> None:
-    """Begin to fill a folder and be killed in the middle, as by the kernel."""
-    with atomic_folder(path) as temporary:
-        (temporary / "half").write_text("half")
-        os.kill(os.getpid(), signal.SIGKILL)
+WRITE_AND_DIE = """
+import os, pathlib, signal, sys
+from dcgan.files import atomic_folder
+with atomic_folder(pathlib.Path(sys.argv[1])) as temporary:
+    (temporary / "half").write_text("half")
+    os.kill(os.getpid(), signal.SIGKILL)
+"""
 
 
 def test_only_the_leftovers_of_the_dead_are_removed(tmp_path):
     """What a killed process left is swept; what a living one is filling stays, and it finishes."""
-    killed = multiprocessing.get_context("fork").Process(target=write_and_die, args=(tmp_path / "x",))
-    killed.start()
-    killed.join()
+    killed = subprocess.run([sys.executable, "-c", WRITE_AND_DIE, str(tmp_path / "x")], cwd=CHECKOUT, check=False)
     (leftover,) = names(tmp_path)
-    assert (killed.exitcode, leftover.startswith(TEMPORARY_PREFIX)) == (-signal.SIGKILL, True)
+    assert (killed.returncode, leftover.startswith(TEMPORARY_PREFIX)) == (-signal.SIGKILL, True)
     with atomic_folder(tmp_path / "y") as temporary:
         (temporary / "file").write_text("")
         remove_leftovers(tmp_path)
