@@ -11,7 +11,6 @@ import pytest
 
 from dcgan.files import TEMPORARY_PREFIX, atomic_file, atomic_folder, remove_leftovers, sha256_of_file
 
-
 CHECKOUT = Path(__file__).resolve().parents[2]
 
 
