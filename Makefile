@@ -27,10 +27,12 @@ help:  ## explain every target
 
 setup: $(APP)  ## install what training needs into .venv (GPU=1: with CUDA's libraries)
 
+# A variable of the command line as a flag; one of the environment that happens to have the name is not meant.
+flag = $(if $(filter command,$(origin $1)),$(if $($1),--$2 '$(subst ','\'',$($1))'))
+
 train: $(APP)  ## train, track, render and register: the whole pipeline in this process
-	@$(RUN) flows.train $(if $(RECIPE),--recipe '$(RECIPE)') $(if $(EPOCHS),--epochs '$(EPOCHS)') \
-	  $(if $(SEED),--seed '$(SEED)') $(if $(SOURCE),--source '$(SOURCE)') $(if $(RESUME),--resume '$(RESUME)') \
-	  $(if $(DEVICE),--device '$(DEVICE)') $(ARGS)
+	@$(RUN) flows.train $(call flag,RECIPE,recipe) $(call flag,EPOCHS,epochs) $(call flag,SEED,seed) \
+	  $(call flag,SOURCE,source) $(call flag,RESUME,resume) $(call flag,DEVICE,device) $(ARGS)
 
 test: $(DEV)  ## run the default tests
 	$(RUN) pytest -m "not e2e and not browser" $(ARGS)
