@@ -19,7 +19,7 @@ Precision = Literal["float32", "mixed_bfloat16", "mixed_float16"]
 class Recipe(BaseModel):
     """The hyperparameters of one training."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
     name: str = Field(description="what the run is called")
     epochs: PositiveInt = Field(description="passes over the training images")
