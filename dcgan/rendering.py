@@ -83,7 +83,9 @@ def write_animation(path: Path, grids: np.ndarray, epochs: list[int] | None = No
         frames = np.stack([_labelled(f, f"epoch {epochs[i]}") for f, i in zip(frames, schedule, strict=True)])
     durations = [FRAME_MILLISECONDS] * (len(schedule) - 1) + [LAST_FRAME_MILLISECONDS]
     with atomic_file(path) as temporary:
-        imageio.imwrite(temporary, frames, extension=".gif", duration=durations, loop=0)
+        # Pillow takes a list of durations for more than one frame only
+        duration = durations if len(durations) > 1 else LAST_FRAME_MILLISECONDS
+        imageio.imwrite(temporary, frames, extension=".gif", duration=duration, loop=0)
     return len(schedule)
 
 
