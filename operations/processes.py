@@ -1,5 +1,6 @@
 """Processes that live and end together: each with a log of its own, watched, and stopped without leaving one."""
 
+import os
 import signal
 import subprocess
 import time
@@ -33,15 +34,12 @@ class Child:
     process: subprocess.Popen[bytes]
     log: Path
 
-    def family(self) -> list[psutil.Process]:
-        """Return what the process has started and what those have, then the process itself, as far as they live."""
-        with suppress(psutil.NoSuchProcess):
-            itself = psutil.Process(self.process.pid)
-            return [*itself.children(recursive=True), itself]
-        return []
+    def session(self) -> list[psutil.Process]:
+        """Return the process and what it left in its session, also when it has died itself."""
+        return [process for process in psutil.process_iter() if _session_of(process.pid) == self.process.pid]
 
     def started(self) -> list[psutil.Process]:
-        """Return what the process itself has started; of a worker, its flow runs."""
+        """Return what the process itself has started; of a worker, its flow runs, which have sessions of their own."""
         with suppress(psutil.NoSuchProcess):
             return psutil.Process(self.process.pid).children()
         return []
@@ -112,8 +110,8 @@ class Fleet:
         """
         workers = list(workers)
         self._end([run for worker in workers for run in worker.started()])
-        self._end([member for worker in workers for member in worker.family()])
-        self._end([member for child in self._children for member in child.family()])
+        self._end([member for worker in workers for member in worker.session()])
+        self._end([member for child in self._children for member in child.session()])
 
     def _check(self) -> None:
         if self._stop.is_set():
@@ -146,3 +144,9 @@ def stop_on_signals() -> Iterator[Event]:
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
+
+
+def _session_of(pid: int) -> int | None:
+    with suppress(OSError):
+        return os.getsid(pid)
+    return None

@@ -84,10 +84,20 @@ def test_a_signal_ends_the_waiting(fleet: Fleet, stop: Event) -> None:
 
 def test_the_whole_family_ends(fleet: Fleet) -> None:
     """What a process started ends with it, and nothing is left of either."""
-    family = start(fleet, PARENT).family()
-    assert len(family) == 2
+    child = start(fleet, PARENT)
+    assert len(child.session()) == 2
     fleet.end(())
-    assert [process for process in family if process.is_running()] == []
+    assert child.session() == []
+
+
+def test_orphans_end_too(fleet: Fleet) -> None:
+    """What a process started is found and ended also when that process was killed before."""
+    child = start(fleet, PARENT)
+    child.process.kill()
+    child.process.wait()
+    assert len(child.session()) == 1
+    fleet.end(())
+    assert child.session() == []
 
 
 def test_the_stubborn_is_killed(tmp_path: Path, stop: Event) -> None:
@@ -95,7 +105,7 @@ def test_the_stubborn_is_killed(tmp_path: Path, stop: Event) -> None:
     fleet = Fleet(tmp_path, stop, grace_seconds=0.5)
     child = start(fleet, STUBBORN)
     fleet.end(())
-    assert child.family() == []
+    assert child.session() == []
 
 
 def test_flow_runs_end_before_their_worker(fleet: Fleet, tmp_path: Path) -> None:
@@ -104,7 +114,7 @@ def test_flow_runs_end_before_their_worker(fleet: Fleet, tmp_path: Path) -> None
     worker = start(fleet, WORKER, str(saved), RUN)
     fleet.end([worker])
     assert saved.read_text() == "saved"
-    assert worker.family() == []
+    assert worker.session() == []
 
 
 def test_children_hear_sigint_when_their_starter_would_not(fleet: Fleet) -> None:
