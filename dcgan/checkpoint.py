@@ -80,7 +80,7 @@ class Checkpoint:
             step=records[-1].step,
             configuration=configuration,
             code_digest=code_digest(),
-            environment=environment(),
+            environment=dict(environment()),
             records=records,
         )
         return cls(description, arrays, np.stack(grids))

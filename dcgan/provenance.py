@@ -1,10 +1,13 @@
 """What a training's bits depend on besides its data: the configuration, the library's code, and the machine."""
 
+import functools
 import hashlib
 import os
 import platform
+from collections.abc import Mapping
 from importlib.metadata import version
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field
@@ -36,8 +39,12 @@ class Configuration(BaseModel):
         return {**self.recipe.model_dump(), "seed": self.seed, "dataset_digest": self.dataset_digest}
 
 
+@functools.cache
 def code_digest() -> str:
-    """Return the SHA-256 over the names and contents of the library's own modules."""
+    """Return the SHA-256 over the names and contents of the library's own modules.
+
+    It is read once: what is edited while a training runs is not the code that runs.
+    """
     digest = hashlib.sha256()
     root = Path(__file__).parent
     for path in sorted(root.rglob("*.py")):
@@ -45,14 +52,17 @@ def code_digest() -> str:
     return digest.hexdigest()
 
 
-def environment() -> dict[str, str]:
+@functools.cache
+def environment() -> Mapping[str, str]:
     """Return what else the bits depend on: package versions, Python, the processor, and oneDNN's switch."""
-    return {
-        **{package: version(package) for package in PACKAGES},
-        "python": platform.python_version(),
-        "processor": _processor(),
-        "cores": str(os.cpu_count()),
-    }
+    return MappingProxyType(
+        {
+            **{package: version(package) for package in PACKAGES},
+            "python": platform.python_version(),
+            "processor": _processor(),
+            "cores": str(os.cpu_count()),
+        }
+    )
 
 
 def _processor() -> str:

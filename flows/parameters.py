@@ -26,7 +26,11 @@ class TrainParameters(BaseModel):
     source: str = Field(
         "auto", min_length=1, description="auto, bundled, or a folder or URL that holds the four IDX files"
     )
-    resume: str = Field("auto", min_length=1, description="auto, never, or the id of the MLflow run to go on with")
+    resume: str = Field(
+        "auto",
+        pattern="^(auto|never|[0-9a-f]{32})$",
+        description="auto, never, or the id of the MLflow run to go on with",
+    )
     device: Literal["auto", "cpu", "gpu"] = Field("auto", description="where to train")
 
     def resolved_recipe(self) -> Recipe:

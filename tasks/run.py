@@ -4,6 +4,7 @@ import logging
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
+from typing import TYPE_CHECKING
 from uuid import UUID
 
 from pydantic import BaseModel, ConfigDict
@@ -13,6 +14,9 @@ from dcgan.errors import ConfigurationError, DcganError
 from dcgan.provenance import Configuration
 from dcgan.run_folder import RunFolder
 from tasks.settings import read_settings
+
+if TYPE_CHECKING:
+    from tasks.tracking.store import Store
 
 logger = logging.getLogger("dcgan.run")
 
@@ -50,7 +54,7 @@ def training_run(configuration: Configuration, dataset: Manifest, resume: str) -
     store = Store(settings)
     tags = flow_run_tags()
     with ExitStack() as stack:
-        resumed = _claim(runs.find_unfinished(store, configuration), resume, settings.runs, stack)
+        resumed = _claim(store, configuration, resume, stack)
         if resumed:
             runs.reopen_run(store, resumed, tags)
             run_id = resumed
@@ -86,14 +90,18 @@ def flow_run_tags() -> dict[str, str]:
     return {name: value for name, value in tags.items() if value}
 
 
-def _claim(unfinished: list[str], resume: str, folder: Path, stack: ExitStack) -> str | None:
+def _claim(store: "Store", configuration: Configuration, resume: str, stack: ExitStack) -> str | None:
     """Take the lock of the run to go on with, and return its id; None when a new one is to begin."""
+    from tasks.tracking import runs
+
+    folder = read_settings().runs
     if resume == "never":
         return None
     if resume != "auto":
+        runs.require_resumable(store, resume, configuration)
         stack.enter_context(RunFolder(folder / resume).held())
         return resume
-    for run_id in unfinished:
+    for run_id in runs.find_unfinished(store, configuration):
         try:
             stack.enter_context(RunFolder(folder / run_id).held())
         except ConfigurationError:

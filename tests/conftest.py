@@ -11,6 +11,8 @@ import pytest
 from dcgan.idx import idx_header, read_images, read_labels
 from dcgan.mnist import TEST, TRAIN
 
+pytest_plugins = ["tests.pipeline"]
+
 CHECKOUT = Path(__file__).resolve().parent.parent
 TRAIN_ROWS, TEST_ROWS = 600, 100
 

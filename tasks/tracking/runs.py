@@ -26,6 +26,7 @@ logger = logging.getLogger("dcgan.tracking")
 
 FINGERPRINT = "dcgan.fingerprint"
 RECORDED_EPOCHS = "dcgan.recorded_epochs"
+DATASET_DIGEST = "dcgan.dataset_digest"
 SAMPLES = "samples"
 IMAGES = "images"
 CHECKPOINTS = "checkpoints"
@@ -60,12 +61,11 @@ def begin_run(store: Store, configuration: Configuration, dataset: Manifest, tag
     with translated_errors(store.uri):
         run = store.client.create_run(store.experiment_id, run_name=f"{recipe.name}-seed{configuration.seed}")
         run_id = str(run.info.run_id)
-        params = {**recipe.model_dump(), "seed": configuration.seed}
         all_tags = {
             FINGERPRINT: configuration.fingerprint(),
             "dcgan.recipe": recipe.name,
             "dcgan.seed": str(configuration.seed),
-            "dcgan.dataset_digest": dataset.digest,
+            DATASET_DIGEST: dataset.digest,
             "dcgan.code_digest": code_digest(),
             "dcgan.host": platform.node(),
             **{f"dcgan.{name}": value for name, value in environment().items()},
@@ -73,22 +73,30 @@ def begin_run(store: Store, configuration: Configuration, dataset: Manifest, tag
         }
         store.client.log_batch(
             run_id,
-            params=[Param(name, str(value)) for name, value in params.items()],
+            params=[Param(name, value) for name, value in _params(configuration).items()],
             tags=[RunTag(name, value) for name, value in all_tags.items()],
         )
         store.client.log_inputs(run_id, datasets=[_dataset_input(dataset, "train"), _dataset_input(dataset, "test")])
     return run_id
 
 
-def reopen_run(store: Store, run_id: str, tags: Mapping[str, str]) -> None:
-    """Make an unfinished run RUNNING again.
+def require_resumable(store: Store, run_id: str, configuration: Configuration) -> None:
+    """Check that a run is there, unfinished, and of this configuration.
 
     Raises:
-        TrackingError: there is no such run, or it is finished.
+        TrackingError: it is not.
     """
     run = get_run(store, run_id)
     if run.info.status == FINISHED:
         raise TrackingError(f"The run {run_id} is finished; expected an unfinished one to resume.")
+    here = {**_params(configuration), DATASET_DIGEST: configuration.dataset_digest}
+    there = {**run.data.params, DATASET_DIGEST: run.data.tags.get(DATASET_DIGEST)}
+    if unlike := [f"{name} ({there.get(name)}, here {here[name]})" for name in here if there.get(name) != here[name]]:
+        raise TrackingError(f"The run {run_id} is of another configuration: {', '.join(unlike)}.")
+
+
+def reopen_run(store: Store, run_id: str, tags: Mapping[str, str]) -> None:
+    """Make an unfinished run RUNNING again."""
     with translated_errors(store.uri):
         store.client.update_run(run_id, status="RUNNING")
         for name, value in tags.items():
@@ -192,6 +200,11 @@ def system_metrics(store: Store, run_id: str) -> Iterator[None]:
         yield
     finally:
         monitor.finish()
+
+
+def _params(configuration: Configuration) -> dict[str, str]:
+    fields = {**configuration.recipe.model_dump(), "seed": configuration.seed}
+    return {name: str(value) for name, value in fields.items()}
 
 
 def _dataset_input(manifest: Manifest, split: Literal["train", "test"]) -> DatasetInput:
