@@ -5,7 +5,7 @@
 
 .DEFAULT_GOAL := help
 .SUFFIXES:
-.PHONY: help setup train test test-e2e test-browser check fix bench ui deploy lock clean
+.PHONY: help setup train test test-e2e test-browser check fix bench ui deploy env lock clean
 
 VENV := .venv
 RUN := $(VENV)/bin/python -m
@@ -17,7 +17,7 @@ DEV := $(VENV)/installed-dev
 help:  ## explain every target
 	@echo "Usage: make TARGET [VARIABLE=value ...]"
 	@echo
-	@grep -hE '^[a-z][a-z0-9-]*:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z0-9-]+):.*## /\1|/' \
+	@grep -hE '^[a-z][a-z0-9-]*:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z0-9-]+):.*## /\1|/; s/[$$]{2}/$$/g' \
 	  | while IFS='|' read -r target text; do printf '  %-14s %s\n' "$$target" "$$text"; done
 	@echo
 	@echo "Variables of train: RECIPE=fast|classic|smoke EPOCHS=N SEED=N SOURCE=auto|bundled|DIR|URL"
@@ -62,6 +62,9 @@ ui: $(APP)  ## start Prefect's server, MLflow's UI and a worker for each pool, u
 deploy: $(APP)  ## create or update the work pools and deployments on the running server
 	@$(RUN) operations.deploy
 
+env: $(APP)  ## print the settings of a shell that uses these servers: eval "$$(make env)"
+	@$(RUN) operations.shell
+
 clean:  ## remove .venv and the caches; what was trained stays in .state
 	rm -rf $(VENV) .venv-* build .mypy_cache .pytest_cache .ruff_cache .hypothesis .import_linter_cache
 	find . -name __pycache__ -type d -not -path './.state/*' -prune -exec rm -rf {} +
@@ -77,7 +80,7 @@ $(VENV)/bin/activate:
 
 # The GPU's and the developers' locks hold all of the application's.
 $(VENV)/installed-%: requirements/%.txt | $(VENV)/bin/activate
-	@echo "Installing $< into $(VENV)"
+	@echo "Installing $< into $(VENV)" >&2
 	@$(RUN) pip install --quiet --disable-pip-version-check --require-hashes --requirement $<
 	@touch $(VENV)/installed-app $@
 

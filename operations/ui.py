@@ -88,9 +88,9 @@ MLflow   {settings.mlflow.url}  trainings, pictures, models
 Workers  {" and ".join(programs.POOLS)}, one flow run at a time each; logs in {settings.logs}
 
 In another terminal, in this folder:
-  export {settings.prefect.variable}={settings.prefect.url}
+  eval "$(make env)"
   make deploy
-  .venv/bin/prefect deployment run dcgan/train --watch
+  prefect deployment run dcgan/train --watch
 
 Ctrl-C ends all of this."""
 
