@@ -2,6 +2,9 @@
 
 import gzip
 import logging
+import os
+import shutil
+import tempfile
 from collections.abc import Callable
 from pathlib import Path
 
@@ -10,6 +13,14 @@ import pytest
 
 from dcgan.idx import idx_header, read_images, read_labels
 from dcgan.mnist import TEST, TRAIN
+from tasks.settings import settle_environment
+
+# Prefect makes its folder when it is imported: not in the checkout, and not in the user's home
+STATE = Path(tempfile.mkdtemp(prefix="dcgan-tests-"))
+os.environ["DCGAN_STATE"] = str(STATE)
+for variable in ("MLFLOW_TRACKING_URI", "PREFECT_API_URL", "PREFECT_HOME"):
+    os.environ.pop(variable, None)
+settle_environment()
 
 pytest_plugins = ["tests.pipeline"]
 
@@ -17,6 +28,11 @@ CHECKOUT = Path(__file__).resolve().parent.parent
 TRAIN_ROWS, TEST_ROWS = 600, 100
 
 WriteIdx = Callable[[Path, np.ndarray], Path]
+
+
+def pytest_unconfigure() -> None:
+    """Remove the state folder of tests that name none."""
+    shutil.rmtree(STATE, ignore_errors=True)
 
 
 def _write_idx(path: Path, array: np.ndarray) -> Path:
