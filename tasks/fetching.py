@@ -10,8 +10,9 @@ import fsspec
 
 from dcgan.errors import DataError
 from tasks.sources import local_folder, mask_credentials
-from tasks.web import BLOCK_BYTES, AbsentError, Limits, NetworkError, web_blocks
+from tasks.web import AbsentError, Limits, NetworkError, web_blocks
 
+BLOCK_BYTES = 1 << 20
 DRIVERS = {"s3": "s3fs", "gs": "gcsfs"}
 
 
@@ -28,10 +29,12 @@ def fetch_file(source: str, name: str, folder: Path, limits: Limits) -> Path:
     try:
         return _fetch(source, f"{name}.gz", folder, limits)
     except AbsentError:
+        (folder / f"{name}.gz").unlink()
         try:
             return _fetch(source, name, folder, limits)
         except AbsentError as error:
-            raise AbsentError(f"{str(error).rstrip('.')}, nor is there {name}.gz.") from None
+            where = mask_credentials(source).rstrip("/")
+            raise AbsentError(f"{where}: neither {name}.gz nor {name} is there: {error}.") from None
 
 
 def _fetch(source: str, name: str, folder: Path, limits: Limits) -> Path:
@@ -63,7 +66,7 @@ def _folder_blocks(path: Path) -> Generator[bytes, None, None]:
             while block := file.read(BLOCK_BYTES):
                 yield block
     except (FileNotFoundError, NotADirectoryError):
-        raise AbsentError(f"{path}: does not exist.") from None
+        raise AbsentError("no such file") from None
     except OSError as error:
         raise DataError(f"{path}: cannot be read: {error.strerror}.") from None
 
@@ -80,7 +83,7 @@ def _bucket_blocks(url: str) -> Generator[bytes, None, None]:
             f"{where}: {scheme}:// needs the package {package}; install it with .venv/bin/pip install {package}."
         ) from None
     except FileNotFoundError:
-        raise AbsentError(f"{where}: does not exist.") from None
+        raise AbsentError("no such file") from None
     except Exception as error:  # every driver has failures of its own kinds
         first_line = (str(error).splitlines() or [type(error).__name__])[0].rstrip(".")
         raise DataError(f"{where}: cannot be read: {mask_credentials(first_line)}.") from error

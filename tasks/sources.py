@@ -38,7 +38,7 @@ def check_source(source: str) -> None:
         raise ConfigurationError(f"The source {mask_credentials(source)} cannot be used; expected {EXPECTED}.")
     if url.query or url.fragment:
         raise ConfigurationError(
-            f"The source {mask_credentials(source)} has a query or fragment; expected a prefix of the four files."
+            f"The source {mask_credentials(source)} has a query or fragment; expected the prefix of four files."
         )
 
 

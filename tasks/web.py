@@ -11,7 +11,6 @@ from dcgan.errors import DataError
 from dcgan.idx import MAX_BYTES
 from tasks.sources import mask_credentials
 
-BLOCK_BYTES = 1 << 16
 ABSENT = (403, 404, 410)  # S3 answers 403 for what is not there
 PASSING = (408, 425, 429)  # and every 5xx
 IDENTITY = {"Accept-Encoding": "identity"}  # the bytes as they are stored, not packed once more
@@ -22,7 +21,7 @@ class NetworkError(DataError):
 
 
 class AbsentError(DataError):
-    """The source answers, and has no such file."""
+    """The source answers, and has no such file; the message says only how it answers."""
 
 
 @dataclass(frozen=True)
@@ -52,7 +51,7 @@ def web_blocks(url: str, limits: Limits) -> Generator[bytes, None, None]:
             response = _answer(client, httpx.URL(url).copy_with(userinfo=b""), where, limits.answer_seconds)
             try:
                 _check_status(where, response.status_code)
-                yield from response.iter_raw(BLOCK_BYTES)
+                yield from response.iter_raw()  # as it comes: waiting for a block would hide a slow drip
             finally:
                 response.close()
     except httpx.TooManyRedirects:
@@ -99,9 +98,9 @@ def _answer(client: httpx.Client, url: httpx.URL, where: str, seconds: float) ->
 def _check_status(where: str, status: int) -> None:
     if status == httpx.codes.OK:
         return
-    message = f"{where}: the server answers HTTP {status}; expected 200."
     if status in ABSENT:
-        raise AbsentError(message)
+        raise AbsentError(f"the server answers HTTP {status}")
+    message = f"{where}: the server answers HTTP {status}; expected 200."
     if status in PASSING or status >= httpx.codes.INTERNAL_SERVER_ERROR:
         raise NetworkError(message)
     raise DataError(message)
