@@ -8,7 +8,15 @@ from pathlib import Path
 from operations import programs
 from operations.addresses import ServerSettings
 
-NAMES = ("PREFECT_API_URL", "MLFLOW_TRACKING_URI", "DCGAN_STATE", "PREFECT_HOME", "DO_NOT_TRACK")
+NAMES = (
+    "PREFECT_API_URL",
+    "MLFLOW_TRACKING_URI",
+    "DCGAN_STATE",
+    "DCGAN_HOME",
+    "PREFECT_HOME",
+    "PREFECT_LOGGING_EXTRA_LOGGERS",
+    "DO_NOT_TRACK",
+)
 
 
 def exports(settings: ServerSettings) -> list[str]:

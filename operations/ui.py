@@ -51,7 +51,7 @@ class Desk:
     def close(self) -> None:
         """End all that was started."""
         if any(worker.started() for worker in self._workers.values()):
-            self._console.print("Stopping; the training that runs saves its state first.")
+            self._console.print("Stopping; the flow runs are told first.")
         self._fleet.end(self._workers.values())
 
     def _start_servers(self) -> None:
