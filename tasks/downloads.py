@@ -66,28 +66,28 @@ def _obtain_mnist(folder: Path, mirrors: tuple[str, ...], limits: Limits) -> Idx
 
 
 def _fetch_set(source: str, folder: Path, limits: Limits, *, mnist: bool) -> IdxSet:
-    label = _label(source)
-    if (local := local_folder(source)) and not local.is_dir():
+    label, local = _label(source), local_folder(source)
+    if local and not _is_folder(local):
         raise DataError(f"The source {label} is not a directory on this machine; expected {EXPECTED}.")
     remove_leftovers(folder.parent)
     with atomic_folder(folder, keep=lambda: _holds(folder, fetched)) as temporary:
         for file in FILES:
             fetch_file(str(local or source), file.name, temporary, limits)
-        fetched = _inspect(temporary, label, mnist=mnist)
+        fetched = _inspect(temporary, label, str(local or label), mnist=mnist)
         (temporary / RECORD_NAME).write_text(fetched.model_dump_json(exclude={"folder"}, indent=2))
     logger.info("The data set was fetched from %s.", label)
     return _read_record(folder)
 
 
-def _inspect(temporary: Path, label: str, *, mnist: bool) -> IdxSet:
-    """Return what was fetched, after reading it; errors name the source instead of the temporary folder."""
+def _inspect(temporary: Path, label: str, place: str, *, mnist: bool) -> IdxSet:
+    """Return what was fetched, after reading it; errors name the place that it came from, not the temporary folder."""
     try:
         fetched = read_idx_folder(temporary, label)
         for file, expected in zip(fetched.files, FILES, strict=True):
             if mnist and file.sha256 != expected.sha256:
                 raise DataError(f"{temporary / file.name}: has the SHA-256 {file.sha256}; expected {expected.sha256}.")
     except DataError as error:
-        raise DataError(str(error).replace(str(temporary), label)) from None
+        raise DataError(str(error).replace(str(temporary), place)) from None
     return fetched
 
 
@@ -128,9 +128,18 @@ def _read_record(folder: Path) -> IdxSet:
         raise DataError(f"{path}: is not the record of a download.") from None
 
 
+def _is_folder(path: Path) -> bool:
+    try:
+        return path.is_dir()
+    except OSError:  # such as a name that is too long
+        return False
+
+
 def _label(source: str) -> str:
-    local = local_folder(source)
-    return mask_credentials(source) if source == "bundled" or local is None else str(local)
+    """Return a source as it may be shown and kept; two ways to write the same one give the same label."""
+    if source == "bundled" or (local := local_folder(source)) is None:
+        return mask_credentials(source).rstrip("/")
+    return str(local)
 
 
 def _folder_name(source: str) -> str:

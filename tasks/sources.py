@@ -48,4 +48,11 @@ def local_folder(source: str) -> Path | None:
         return BUNDLED
     if source.startswith("file://"):
         return Path(unquote(urlsplit(source).path))
-    return None if source == "auto" or "://" in source else Path(source).expanduser().absolute()
+    return None if source == "auto" or "://" in source else _expanded(Path(source)).absolute()
+
+
+def _expanded(path: Path) -> Path:
+    try:
+        return path.expanduser()
+    except RuntimeError:  # there is no such user
+        return path

@@ -1,8 +1,11 @@
 """A prepared data set: made once, found again, healed when it is damaged, checked before it is used."""
 
+import errno
 import json
 import logging
 import multiprocessing
+import os
+import resource
 import shutil
 from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
@@ -169,15 +172,29 @@ def test_a_folder_that_cannot_be_written_is_named(idx, tmp_path):
     assert str(caught.value) == f"{tmp_path / 'file' / 'x'}: cannot be written: File exists."
 
 
+def test_a_full_disk_is_named_and_leaves_nothing(idx, folder):
+    """Writing that fails in the middle of a file stops with a sentence; no half data set stays."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (50_000, hard))
+    try:
+        with pytest.raises(DataError) as caught:
+            prepare_dataset(idx, folder)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    assert str(caught.value).startswith(f"{folder}: cannot be written: ")
+    assert os.strerror(errno.EFBIG) in str(caught.value)
+    assert list(folder.parent.iterdir()) == []
+
+
 @pytest.mark.parametrize("damaged", [False, True])
 def test_processes_that_prepare_the_same_data_at_once_all_succeed(damaged, idx, folder):
-    """Four processes at the same folder, new or damaged, agree on one whole data set and leave nothing else."""
+    """Two processes at the same folder, new or damaged, agree on one whole data set and leave nothing else."""
     if damaged:
         prepare_dataset(idx, folder)
         flip(folder / "train.parquet")
-    with ProcessPoolExecutor(4, multiprocessing.get_context("forkserver")) as pool:
-        manifests = list(pool.map(prepare_dataset, [idx] * 4, [folder] * 4))
-    assert manifests == [read_manifest(folder)] * 4
+    with ProcessPoolExecutor(2, multiprocessing.get_context("forkserver")) as pool:
+        manifests = list(pool.map(prepare_dataset, [idx] * 2, [folder] * 2))
+    assert manifests == [read_manifest(folder)] * 2
     assert len(load_split(folder, manifests[0], "train")[0]) == 600
     assert [path.name for path in folder.parent.iterdir()] == ["x"]
 

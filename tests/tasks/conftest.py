@@ -128,6 +128,12 @@ class _Handler(socketserver.BaseRequestHandler):
             self.server.web.handle(self.request)
 
 
+@pytest.fixture(autouse=True)
+def no_proxy(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Reach the loopback directly, whatever proxy the environment names."""
+    monkeypatch.setenv("NO_PROXY", "127.0.0.1,localhost")
+
+
 @pytest.fixture
 def web() -> Iterator[Web]:
     """Return a web server of this test's own, on a free port of the loopback."""

@@ -1,8 +1,12 @@
 """The download: every source, every way in which a server misbehaves, reuse, healing and secrecy."""
 
+import errno
 import gzip
+import hashlib
 import json
 import logging
+import os
+import resource
 import shutil
 import socket
 import threading
@@ -38,6 +42,11 @@ def downloads(tmp_path) -> Path:
 def small_digest(small_folder) -> str:
     """Return the dataset digest of the small set."""
     return read_idx_folder(small_folder, "x").digest
+
+
+def errno_text(number: int) -> str:
+    """Return how Python writes an error of the operating system."""
+    return f"[Errno {number}] {os.strerror(number)}"
 
 
 def warnings(log: pytest.LogCaptureFixture) -> list[str]:
@@ -76,7 +85,8 @@ def test_the_first_mirror_that_serves_mnist_is_used(web, mnist_folder, downloads
 def test_without_network_the_bundled_copy_is_used_and_one_line_says_so(nobody, downloads, log):
     """Mirrors that cannot be reached are asked once each; one line says why the bundled copy is used."""
     check_mnist(obtain("auto", downloads, (f"{nobody}/a", f"{nobody}/b")), "bundled", downloads / "auto")
-    reasons = "; ".join(f"{nobody}/{x}/{FIRST}: the connection failed: [Errno 111] Connection refused" for x in "ab")
+    refused = f"{FIRST}: the connection failed: {errno_text(errno.ECONNREFUSED)}"
+    reasons = "; ".join(f"{nobody}/{mirror}/{refused}" for mirror in "ab")
     assert warnings(log) == [f"No mirror served MNIST, so the bundled copy in {BUNDLED} is used ({reasons})."]
 
 
@@ -168,7 +178,7 @@ FAULTS = {
     "reset": (
         lambda web, body: web.reset_after(body[:50]),
         NetworkError,
-        f"/{FIRST}: {LOST}[Errno 104] Connection reset by peer.",
+        f"/{FIRST}: {LOST}{errno_text(errno.ECONNRESET)}.",
     ),
     "nothing at all": (lambda web, _: web.silence(), NetworkError, f"/{FIRST}: no answer within 0.4 seconds."),
     "not HTTP": (
@@ -240,7 +250,7 @@ def test_a_url_of_another_data_set_is_recorded_and_used_again_without_network(en
     assert [(file.name, file.sha256) for file in first.files] == [
         (file.name, file.sha256) for file in read_idx_folder(small_folder, "x").files
     ]
-    assert first.source == source
+    assert first.source == source.rstrip("/")
     asked = len(web.asked)
     assert obtain(source, downloads) == first
     assert (asked, len(web.asked)) == (4, 4)
@@ -294,7 +304,7 @@ def test_a_directory_is_read_each_time(small_folder, small_digest, downloads, tm
     assert read_idx_folder(second.folder, second.source) == second
 
 
-@pytest.mark.parametrize("source", ["{tmp}/none", "file://{tmp}/none", "{tmp}/file"])
+@pytest.mark.parametrize("source", ["{tmp}/none", "file://{tmp}/none", "{tmp}/file", "{tmp}/" + "a" * 300])
 def test_a_directory_that_is_not_there_is_named(source, downloads, tmp_path):
     """A path or file:// URL that is no directory gives one sentence."""
     (tmp_path / "file").write_text("")
@@ -433,7 +443,7 @@ def test_a_damaged_bundled_copy_is_named(web, mnist_folder, downloads, tmp_path,
     monkeypatch.setattr("tasks.sources.BUNDLED", damaged)
     with pytest.raises(DataError) as caught:
         obtain("bundled", downloads)
-    assert str(caught.value).startswith(f"bundled/{NAMES[3]}: byte 0: the file begins with 0x; expected 0x00000801")
+    assert str(caught.value).startswith(f"{damaged}/{NAMES[3]}: byte 0: the file begins with 0x; expected 0x00000801")
     assert left_behind(downloads) == []
 
 
@@ -443,6 +453,36 @@ def test_a_folder_that_cannot_be_written_is_named(tmp_path):
     with pytest.raises(DataError) as caught:
         obtain("bundled", tmp_path / "file" / "downloads")
     assert str(caught.value) == f"{tmp_path}/file/downloads/bundled: cannot be written: Not a directory."
+
+
+@pytest.fixture
+def small_disk():
+    """Let no file of this process grow beyond 50,000 bytes during a test."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (50_000, hard))
+    yield
+    resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+
+
+def test_a_full_disk_is_named_and_leaves_nothing(web, small_folder, downloads, small_disk):
+    """Writing that fails in the middle of a file stops with a sentence; no half file stays."""
+    source = web.serve("/x", small_folder)
+    with pytest.raises(DataError) as caught:
+        obtain(source, downloads)
+    folder = hashlib.sha256(source.encode()).hexdigest()[:16]
+    assert str(caught.value) == f"{downloads}/{folder}: cannot be written: {os.strerror(errno.EFBIG)}."
+    assert left_behind(downloads) == []
+
+
+def test_credentials_stay_with_their_server(web, small_folder, small_digest, downloads):
+    """A redirection to another host is followed without the password."""
+    source = web.serve("/x", small_folder)
+    elsewhere = source.replace("127.0.0.1", "localhost")
+    for name in NAMES:
+        web.answer(f"/moved/{name}", web.redirect(f"{elsewhere}/{name}"))
+    secret = f"{web.address}/moved".replace("://", "://user:geheim@")
+    assert obtain(secret, downloads).digest == small_digest
+    assert (len(web.asked), web.passwords) == (8, ["user:geheim"] * 4)
 
 
 def test_credentials_reach_the_server_and_nothing_else(web, small_folder, downloads, log):

@@ -86,6 +86,7 @@ def test_credentials_are_masked(text, masked):
         ("/a b/c", Path("/a b/c")),
         ("data", Path.cwd() / "data"),
         ("~/data", Path.home() / "data"),
+        ("~nobody-here/x", Path.cwd() / "~nobody-here" / "x"),
     ],
 )
 def test_local_folders_are_known(source, folder):
