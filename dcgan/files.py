@@ -54,7 +54,8 @@ def atomic_folder(path: Path, keep: Callable[[], bool] = lambda: False) -> Itera
         for file in temporary.rglob("*"):
             _sync(file)
         _sync(temporary)
-        _place(temporary, path, keep)
+        with _alone_in(path.parent):
+            _place(temporary, path, keep)
         _sync(path.parent)
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
@@ -80,10 +81,23 @@ def _held_folder_beside(path: Path) -> tuple[Path, int]:
         temporary.mkdir()
         with suppress(FileNotFoundError):  # `remove_leftovers` of another process came before the lock
             handle = os.open(temporary, os.O_RDONLY)
-            fcntl.flock(handle, fcntl.LOCK_SH)
+            with suppress(OSError):  # some network file systems have no such lock; nothing is swept there
+                fcntl.flock(handle, fcntl.LOCK_SH)
             if temporary.exists():
                 return temporary, handle
             os.close(handle)
+
+
+@contextmanager
+def _alone_in(folder: Path) -> Iterator[None]:
+    """Let one process at a time decide what takes a folder's place, where the file system has locks."""
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        with suppress(OSError):
+            fcntl.flock(handle, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(handle)
 
 
 def _place(temporary: Path, path: Path, keep: Callable[[], bool]) -> None:
