@@ -128,14 +128,16 @@ def _run_epoch(
 
 
 def _require_finite(metrics: StepMetrics, epoch: int, first_step: int) -> None:
-    for name in ("generator_loss", "discriminator_loss"):
-        finite = np.isfinite(getattr(metrics, name))
-        if not finite.all():
-            step = first_step + int(np.argmin(finite))
-            raise TrainingDivergedError(
-                f"The {name.replace('_', ' ')} is not finite at step {step} (epoch {epoch}); "
-                "expected finite losses: lower the learning rates or use float32."
-            )
+    """Raise for the first step with a loss that is not finite: the other network's loss follows a step later."""
+    losses = np.stack([metrics.discriminator_loss, metrics.generator_loss], axis=1)
+    if np.isfinite(losses).all():
+        return
+    step, column = np.argwhere(~np.isfinite(losses))[0]
+    network = ("discriminator", "generator")[column]
+    raise TrainingDivergedError(
+        f"The {network} loss is not finite at step {first_step + step} (epoch {epoch}); "
+        "expected finite losses: lower the learning rates or use float32."
+    )
 
 
 class _EpochClock:

@@ -1,7 +1,6 @@
 """A flow as a command: flags in, one clear sentence when something is wrong, an exit code that says how it ended."""
 
 import logging
-import os
 import signal
 import sys
 import traceback
@@ -9,17 +8,16 @@ from collections.abc import Callable
 from types import FrameType
 from typing import Any, TypeVar
 
-import httpx
 from prefect.exceptions import TerminationSignal
 from pydantic import BaseModel, ValidationError
 from pydantic_settings import BaseSettings, CliApp, PydanticBaseSettingsSource, SettingsConfigDict, SettingsError
 
 from dcgan.errors import ConfigurationError, DcganError
+from flows.embedded import prefect_server
 
 C = TypeVar("C", bound=BaseModel)
 
 DONE, FAILED, BAD_ARGUMENTS, INTERRUPTED, TERMINATED = 0, 1, 2, 130, 143
-ANSWER_SECONDS = 5.0
 
 
 def parse(model: type[C], program: str, arguments: list[str]) -> C:
@@ -58,8 +56,8 @@ def run_command(body: Callable[[], object], *, debug: bool) -> int:
     signal.signal(signal.SIGTERM, _raise_termination)
     _log_to_console(debug=debug)
     try:
-        _require_prefect()
-        body()
+        with prefect_server():
+            body()
     except DcganError as error:
         return _fail(str(error), debug=debug)
     except KeyboardInterrupt:
@@ -87,21 +85,6 @@ def _raise_termination(number: int, _frame: FrameType | None) -> None:
     raise TerminationSignal(signal=number)
 
 
-def _require_prefect() -> None:
-    """Raise at once when the Prefect API that the environment names does not answer: Prefect would retry for long."""
-    url = os.environ.get("PREFECT_API_URL")
-    if not url:
-        return
-    try:
-        httpx.get(f"{url.rstrip('/')}/health", timeout=ANSWER_SECONDS)
-    except (httpx.HTTPError, httpx.InvalidURL) as error:
-        reason = str(error) or type(error).__name__
-        raise ConfigurationError(
-            f"The Prefect API {httpx.URL(url).copy_with(userinfo=b'')} does not answer ({reason}); "
-            "expected a running server there, or no PREFECT_API_URL for an embedded one."
-        ) from None
-
-
 def _log_to_console(*, debug: bool) -> None:
     """Show the library's log where Prefect shows its own, without the failures of flow and task runs.
 
@@ -125,6 +108,8 @@ def _sentence(error: ValidationError) -> str:
     """Return the first thing that is wrong, by the name of its flag."""
     first = error.errors(include_url=False)[0]
     flag = "--" + str(first["loc"][0]).replace("_", "-") if first["loc"] else "the command line"
+    if first["type"] == "value_error":  # this project's own sentence, which is whole
+        return f"{flag}: {first['ctx']['error']}"
     return f"{flag}: {first['msg'][0].lower()}{first['msg'][1:]}, not {first['input']!r}."
 
 

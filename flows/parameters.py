@@ -5,9 +5,11 @@ import inspect
 from collections.abc import Callable
 from typing import Annotated, Any, Literal, TypeVar
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, field_validator
 
+from dcgan.errors import ConfigurationError
 from dcgan.recipe import RECIPES, Recipe, RecipeName
+from tasks.sources import check_source
 
 P = TypeVar("P", bound=BaseModel)
 R = TypeVar("R")
@@ -32,6 +34,15 @@ class TrainParameters(BaseModel):
         description="auto, never, or the id of the MLflow run to go on with",
     )
     device: Literal["auto", "cpu", "gpu"] = Field("auto", description="where to train")
+
+    @field_validator("source")
+    @classmethod
+    def _require_source(cls, source: str) -> str:
+        try:
+            check_source(source)
+        except ConfigurationError as error:
+            raise ValueError(str(error)) from None
+        return source
 
     def resolved_recipe(self) -> Recipe:
         """Return the recipe with what the parameters change in it."""

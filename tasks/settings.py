@@ -73,8 +73,8 @@ def settle_environment() -> None:
     defaults = {
         "PREFECT_HOME": str(read_settings().root / "prefect"),
         "PREFECT_LOGGING_EXTRA_LOGGERS": "dcgan",
+        "PREFECT_LOGGING_TO_API_WHEN_MISSING_FLOW": "ignore",  # the library also logs outside a flow run
         "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
-        "PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS": "180",
         "DO_NOT_TRACK": "1",
         "MLFLOW_DISABLE_TELEMETRY": "true",
         "MLFLOW_SKIP_PIP_REQUIREMENTS_CHECK": "true",  # it would ask a package index

@@ -16,7 +16,8 @@ import pytest
 
 import dcgan
 from dcgan import training
-from dcgan.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
+from dcgan.checkpoint import Checkpoint
+from dcgan.checkpoint_files import load_checkpoint, save_checkpoint
 from dcgan.errors import CheckpointError, DataError, TrainingDivergedError
 from dcgan.gan import Gan
 from dcgan.idx import read_images
@@ -42,7 +43,7 @@ TRAIN_IN_TWO_PARTS = """
 import json, pathlib, sys
 import numpy as np
 from dcgan import training
-from dcgan.checkpoint import load_checkpoint, save_checkpoint
+from dcgan.checkpoint_files import load_checkpoint, save_checkpoint
 from dcgan.provenance import Configuration
 from dcgan.training import train
 
@@ -251,12 +252,14 @@ def test_batch_larger_than_the_data_is_refused(images, rows, max_images, held):
     )
 
 
-@pytest.mark.usefixtures("_step_by_step")
-def test_divergence_is_told_with_its_step(reports, images):
+@pytest.mark.parametrize("seconds_per_call", [0.0, 1e9])
+def test_divergence_is_told_with_its_step(reports, images, monkeypatch, seconds_per_call):
     """A loss that is not finite ends the training and names the step of the image that spoils it; no report comes.
 
-    The step is counted since the training began, though this one goes on from the state after its second epoch.
+    The step is counted since the training began, though this one goes on from the state after its second epoch. It is
+    the first one, also when its compiled call holds a later step too, which both losses are spoilt in.
     """
+    monkeypatch.setattr(training, "SECONDS_PER_CALL", seconds_per_call)
     spoilt = images.copy()
     spoilt[epoch_order(CONFIGURATION.seed, 3, ROWS, BATCH)[2, 5], 3, 3] = np.nan
     progress: list[Progress] = []

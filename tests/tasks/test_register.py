@@ -10,7 +10,7 @@ import pytest
 import tensorflow as tf
 from mlflow.exceptions import MlflowException
 
-from dcgan.checkpoint import load_checkpoint
+from dcgan.checkpoint_files import load_checkpoint
 from dcgan.export import generator_from
 from dcgan.randomness import fixed_latents
 from tasks.register import register

@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from dcgan.checkpoint import load_checkpoint
+from dcgan.checkpoint_files import load_checkpoint
 from dcgan.dataset import load_split
 from dcgan.rendering import read_png, upscaled
 from dcgan.training import train as epoch_reports
