@@ -27,21 +27,22 @@ help:  ## explain every target
 
 setup: $(APP)  ## install what training needs into .venv (GPU=1: with CUDA's libraries)
 
-# A variable of the command line as a flag; one of the environment that happens to have the name is not meant.
-flag = $(if $(filter command,$(origin $1)),$(if $($1),--$2 '$(subst ','\'',$($1))'))
+# A variable of the command line, and the same as a flag; what the environment happens to call so is not meant.
+given = $(if $(filter command,$(origin $1)),$($1))
+flag = $(if $(call given,$1),--$2 '$(subst ','\'',$($1))')
 
 train: $(APP)  ## train, track, render and register: the whole pipeline in this process
 	@$(RUN) flows.train $(call flag,RECIPE,recipe) $(call flag,EPOCHS,epochs) $(call flag,SEED,seed) \
-	  $(call flag,SOURCE,source) $(call flag,RESUME,resume) $(call flag,DEVICE,device) $(ARGS)
+	  $(call flag,SOURCE,source) $(call flag,RESUME,resume) $(call flag,DEVICE,device) $(call given,ARGS)
 
 test: $(DEV)  ## run the default tests
-	$(RUN) pytest -m "not e2e and not browser" $(ARGS)
+	$(RUN) pytest -m "not e2e and not browser" $(call given,ARGS)
 
 test-e2e: $(DEV)  ## run the slow tests: real servers, a real worker, a real deployment
-	$(RUN) pytest -m e2e $(ARGS)
+	$(RUN) pytest -m e2e $(call given,ARGS)
 
 test-browser: $(DEV)  ## look at the MLflow UI with a real Chromium, which must be installed
-	$(RUN) pytest -m browser $(ARGS)
+	$(RUN) pytest -m browser $(call given,ARGS)
 
 check: $(DEV)  ## check format, lint, types and import contracts; edits nothing
 	$(VENV)/bin/ruff format --check .
@@ -54,7 +55,7 @@ fix: $(DEV)  ## format, and mend what the linter can mend
 	$(VENV)/bin/ruff check --fix .
 
 bench: $(DEV)  ## measure this machine and write the figures under benchmarks/
-	$(RUN) benchmarks $(ARGS)
+	$(RUN) benchmarks $(call given,ARGS)
 
 ui: $(APP)  ## start Prefect's server, MLflow's UI and a worker for each pool, until Ctrl-C
 	@$(RUN) operations.ui
