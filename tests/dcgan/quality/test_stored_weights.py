@@ -68,7 +68,7 @@ def test_weights_of_another_digest_are_refused(tmp_path):
         load_weights(tmp_path / "changed.npz")
 
 
-@settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=100, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(changes=st.lists(st.tuples(st.integers(0), st.integers(0, 255)), min_size=1, max_size=4))
 def test_damage_anywhere_is_a_model_error_or_harmless(tmp_path, changes):
     """Whatever bytes change: either the same weights come out, or the one error; nothing else."""
