@@ -1,11 +1,13 @@
 """Files that are whole or absent: written aside, synced, renamed, and known by their SHA-256."""
 
+import errno
+import fcntl
 import hashlib
 import os
 import shutil
-import tempfile
-from collections.abc import Iterator
-from contextlib import contextmanager
+import uuid
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 TEMPORARY_PREFIX = ".partial-"
@@ -24,9 +26,7 @@ def atomic_file(path: Path) -> Iterator[Path]:
     On any exception the temporary file is removed and `path` stays as it was.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    handle, name = tempfile.mkstemp(prefix=TEMPORARY_PREFIX, suffix=path.suffix, dir=path.parent)
-    os.close(handle)
-    temporary = Path(name)
+    temporary = _temporary_beside(path)
     try:
         yield temporary
         _sync(temporary)
@@ -37,29 +37,93 @@ def atomic_file(path: Path) -> Iterator[Path]:
 
 
 @contextmanager
-def atomic_folder(path: Path) -> Iterator[Path]:
+def atomic_folder(path: Path, keep: Callable[[], bool] = lambda: False) -> Iterator[Path]:
     """Yield a temporary folder beside `path` to fill; on success its files are synced and it is renamed to `path`.
 
-    A folder already at `path` is replaced. On any exception the temporary folder is removed and `path` stays as it was.
+    On any exception the temporary folder is removed and `path` stays as it was.
+
+    Args:
+        path: the folder to make.
+        keep: asked when there is a folder at `path` by then, which another process may have made meanwhile; True
+            keeps that one, False replaces it.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = Path(tempfile.mkdtemp(prefix=TEMPORARY_PREFIX, dir=path.parent))
+    temporary, handle = _held_folder_beside(path)
     try:
         yield temporary
         for file in temporary.rglob("*"):
             _sync(file)
         _sync(temporary)
-        if path.exists():
-            # a rename cannot replace a folder that is not empty, so the old one steps aside first
-            aside = Path(tempfile.mkdtemp(prefix=TEMPORARY_PREFIX, dir=path.parent))
-            path.rename(aside / path.name)
-            temporary.rename(path)
-            shutil.rmtree(aside)
-        else:
-            temporary.rename(path)
+        with _alone_in(path.parent):
+            _place(temporary, path, keep)
         _sync(path.parent)
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
+        os.close(handle)
+
+
+def remove_leftovers(folder: Path) -> None:
+    """Remove the temporary folders that killed processes left in `folder`; what a living one fills stays."""
+    for leftover in folder.glob(f"{TEMPORARY_PREFIX}*"):
+        with suppress(OSError):  # it is locked, or another process has just removed it
+            handle = os.open(leftover, os.O_RDONLY | os.O_DIRECTORY)
+            try:
+                fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                shutil.rmtree(leftover, ignore_errors=True)
+            finally:
+                os.close(handle)
+
+
+def _held_folder_beside(path: Path) -> tuple[Path, int]:
+    """Return a new temporary folder and the handle that holds its lock, which ends with the process at the latest."""
+    while True:
+        temporary = _temporary_beside(path)
+        temporary.mkdir()
+        with suppress(FileNotFoundError):  # `remove_leftovers` of another process came before the lock
+            handle = os.open(temporary, os.O_RDONLY)
+            with suppress(OSError):  # some network file systems have no such lock; nothing is swept there
+                fcntl.flock(handle, fcntl.LOCK_SH)
+            if temporary.exists():
+                return temporary, handle
+            os.close(handle)
+
+
+@contextmanager
+def _alone_in(folder: Path) -> Iterator[None]:
+    """Let one process at a time decide what takes a folder's place, where the file system has locks."""
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        with suppress(OSError):
+            fcntl.flock(handle, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(handle)
+
+
+def _place(temporary: Path, path: Path, keep: Callable[[], bool]) -> None:
+    while not _renamed(temporary, path):
+        if keep():
+            return
+        # a rename cannot replace a folder that is not empty, so the old one steps aside first
+        aside = _temporary_beside(path)
+        with suppress(FileNotFoundError):  # another process was faster
+            path.rename(aside)
+            shutil.rmtree(aside, ignore_errors=True)
+
+
+def _renamed(temporary: Path, path: Path) -> bool:
+    try:
+        temporary.rename(path)
+    except OSError as error:
+        if error.errno in (errno.ENOTEMPTY, errno.EEXIST):
+            return False
+        raise
+    return True
+
+
+def _temporary_beside(path: Path) -> Path:
+    """Return a name of its own in the same folder; not from `tempfile`, whose files only their owner may read."""
+    return path.with_name(f"{TEMPORARY_PREFIX}{uuid.uuid4().hex}{path.suffix}")
 
 
 def _sync(path: Path) -> None:

@@ -3,7 +3,6 @@
 A recipe says everything about a training except its data, its seed and its device.
 """
 
-import hashlib
 from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field, PositiveFloat, PositiveInt
@@ -20,7 +19,7 @@ Precision = Literal["float32", "mixed_bfloat16", "mixed_float16"]
 class Recipe(BaseModel):
     """The hyperparameters of one training."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
     name: str = Field(description="what the run is called")
     epochs: PositiveInt = Field(description="passes over the training images")
@@ -33,11 +32,6 @@ class Recipe(BaseModel):
     max_images: PositiveInt | None = Field(default=None, description="train on the first so many images; None = all")
     convolution: Convolution = Field(default="auto", description="how the large convolutions are computed")
     precision: Precision = Field(default="float32", description="Keras dtype policy of both networks")
-
-    def fingerprint(self, seed: int, dataset_digest: str, code_digest: str) -> str:
-        """Return the SHA-256 that two trainings share when recipe, seed, data and code are the same."""
-        text = "\n".join([self.model_dump_json(), str(seed), dataset_digest, code_digest])
-        return hashlib.sha256(text.encode()).hexdigest()
 
 
 # The seed to the letter. 50 epochs of 234 steps.

@@ -66,9 +66,10 @@ def read_settings() -> Settings:
 def settle_environment() -> None:
     """Give Prefect, MLflow and TensorFlow their defaults, where the environment does not already say otherwise.
 
-    They read their environment once, when they are imported, so this comes first. It only sets variables of this
-    process.
+    They read their environment once, when they are imported, so this comes first. Prefect makes its own folder then,
+    but not the one above it.
     """
+    read_settings().root.mkdir(parents=True, exist_ok=True)
     defaults = {
         "PREFECT_HOME": str(read_settings().root / "prefect"),
         "PREFECT_LOGGING_EXTRA_LOGGERS": "dcgan",
@@ -76,7 +77,11 @@ def settle_environment() -> None:
         "PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS": "180",
         "DO_NOT_TRACK": "1",
         "MLFLOW_DISABLE_TELEMETRY": "true",
-        "TF_CPP_MIN_LOG_LEVEL": "2",
+        "MLFLOW_SKIP_PIP_REQUIREMENTS_CHECK": "true",  # it would ask a package index
+        # a training does not wait for an MLflow server: what it misses is delivered later
+        "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "1",
+        "MLFLOW_HTTP_REQUEST_TIMEOUT": "10",
+        "TF_CPP_MIN_LOG_LEVEL": "3",  # its errors reach Python as exceptions; on a CPU, a missing GPU is one of these
         "TF_ENABLE_ONEDNN_OPTS": "1",  # off by default on AMD, where it takes a third off a direct step
     }
     for name, value in defaults.items():

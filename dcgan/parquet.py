@@ -1,0 +1,137 @@
+"""One split of a data set as a Parquet file: written and read by row group, in one explicit schema.
+
+`image` is Arrow's canonical fixed_shape_tensor<float32>[28, 28, 1], https://arrow.apache.org/docs/format/
+CanonicalExtensions.html#fixed-shape-tensor, normalised to [-1, 1]; `label` is uint8.
+"""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, cast
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from dcgan.errors import DataError
+from dcgan.mnist import CLASSES
+from dcgan.recipe import IMAGE_SHAPE
+
+ROW_GROUP_ROWS = 4096  # 12.8 MB of float32: small enough to stream, large enough to decode fast
+MAX_ROWS = 2_000_000
+PIXELS = 28 * 28
+IMAGE_TYPE = pa.fixed_shape_tensor(pa.float32(), IMAGE_SHAPE)
+SCHEMA = pa.schema([pa.field("image", IMAGE_TYPE, nullable=False), pa.field("label", pa.uint8(), nullable=False)])
+COLUMNS = "image: fixed_shape_tensor<float32>[28, 28, 1], label: uint8, no nulls"
+# (x - 127.5) / 127.5 of every byte, as the seed has it
+NORMALISED = ((np.arange(256, dtype=np.float32) - np.float32(127.5)) / np.float32(127.5)).astype(np.float32)
+
+
+def normalise(images: np.ndarray) -> np.ndarray:
+    """Return float32 (n, 28, 28, 1) in [-1, 1] for uint8 (n, 28, 28)."""
+    return NORMALISED[images][..., np.newaxis]
+
+
+def write_parquet(path: Path, images: np.ndarray, labels: np.ndarray, metadata: dict[str, str]) -> None:
+    """Write a split, normalising it one row group at a time.
+
+    Args:
+        path: the file to write.
+        images: uint8 (n, 28, 28).
+        labels: uint8 (n,).
+        metadata: kept in the file's schema.
+    """
+    schema = SCHEMA.with_metadata(metadata)
+    with pq.ParquetWriter(path, schema, compression="zstd", use_dictionary=True, write_statistics=["label"]) as writer:
+        for start in range(0, len(images), ROW_GROUP_ROWS):
+            rows = slice(start, start + ROW_GROUP_ROWS)
+            values = pa.array(normalise(images[rows]).reshape(-1))
+            tensors = pa.ExtensionArray.from_storage(IMAGE_TYPE, pa.FixedSizeListArray.from_arrays(values, PIXELS))
+            writer.write_batch(pa.record_batch([tensors, pa.array(labels[rows])], schema=schema))
+
+
+def row_groups(path: Path) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    """Yield (images float32 (n, 28, 28, 1) in [-1, 1], labels uint8 (n,) from 0 to 9) of each row group in turn.
+
+    The arrays are read-only views of what Parquet decoded.
+
+    Raises:
+        DataError: the file is not a Parquet file of this schema, or a value is null, not finite or out of range.
+    """
+    with _opened(path) as file:
+        for index in range(file.num_row_groups):
+            if file.metadata.row_group(index).num_rows:
+                table = file.read_row_group(index)
+                yield _images(path, table["image"]), _labels(path, table["label"])
+
+
+def read_parquet(path: Path, rows: int | None = None) -> tuple[np.ndarray, np.ndarray]:
+    """Return a split, or its first `rows` rows where it has more.
+
+    Returns:
+        images float32 (n, 28, 28, 1) in [-1, 1], and labels uint8 (n,) from 0 to 9.
+
+    Raises:
+        DataError: as `row_groups`.
+    """
+    declared = _declared_rows(path)
+    wanted = declared if rows is None else min(rows, declared)
+    images, labels = np.empty((wanted, *IMAGE_SHAPE), np.float32), np.empty(wanted, np.uint8)
+    filled = 0
+    for group_images, group_labels in row_groups(path):
+        target = slice(filled, filled + len(group_labels))
+        images[target] = group_images[: wanted - filled]
+        labels[target] = group_labels[: wanted - filled]
+        filled = min(target.stop, wanted)
+        if filled == wanted:
+            return images, labels
+    raise DataError(f"{path}: holds {filled} rows; expected {declared} as it declares.")
+
+
+def _declared_rows(path: Path) -> int:
+    with _opened(path) as file:
+        return file.metadata.num_rows
+
+
+@contextmanager
+def _opened(path: Path) -> Iterator[pq.ParquetFile]:
+    """Open a file of the one schema; what Parquet's reader finds wrong then or later becomes a DataError."""
+    try:
+        with pq.ParquetFile(path) as file:
+            _check_metadata(path, file)
+            yield file
+    except (pa.ArrowException, MemoryError, OSError, ValueError) as error:  # ValueError: a name that is not UTF-8
+        first_line = (str(error).splitlines() or [type(error).__name__])[0].rstrip(".")
+        raise DataError(f"{path}: cannot be read as Parquet: {first_line}.") from None
+
+
+def _check_metadata(path: Path, file: pq.ParquetFile) -> None:
+    if not file.schema_arrow.equals(SCHEMA):
+        raise DataError(f"{path}: the columns are {_describe(file.schema_arrow)}; expected {COLUMNS}.")
+    if not 0 < file.metadata.num_rows <= MAX_ROWS:
+        raise DataError(f"{path}: holds {file.metadata.num_rows} rows; expected 1 to {MAX_ROWS}.")
+
+
+def _images(path: Path, column: "pa.ChunkedArray[Any]") -> np.ndarray:
+    tensors = cast("pa.FixedShapeTensorArray[Any]", column.combine_chunks())
+    storage = tensors.storage
+    values = storage.flatten()
+    if storage.null_count or values.null_count:
+        raise DataError(f"{path}: the column image holds nulls; expected none.")
+    images = values.to_numpy(zero_copy_only=True).reshape(-1, *IMAGE_SHAPE)
+    if not (images.min() >= -1 and images.max() <= 1):  # also false for NaN
+        raise DataError(f"{path}: the column image holds values outside [-1, 1] or not finite.")
+    return images
+
+
+def _labels(path: Path, column: "pa.ChunkedArray[Any]") -> np.ndarray:
+    if column.null_count:
+        raise DataError(f"{path}: the column label holds nulls; expected none.")
+    labels = column.combine_chunks().to_numpy()
+    if labels.max() >= CLASSES:
+        raise DataError(f"{path}: the column label holds {labels.max()}; expected 0 to {CLASSES - 1}.")
+    return labels
+
+
+def _describe(schema: pa.Schema) -> str:
+    return ", ".join(f"{field.name}: {field.type}{' with nulls' if field.nullable else ''}" for field in schema)

@@ -1,0 +1,188 @@
+"""The training loop: a generator of epoch reports that knows no tracker, no orchestrator and no file."""
+
+import resource
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+import numpy as np
+
+from dcgan.checkpoint import Checkpoint, EpochRecord
+from dcgan.errors import DataError, TrainingDivergedError
+from dcgan.gan import Gan, StepMetrics
+from dcgan.provenance import Configuration
+from dcgan.randomness import epoch_order, fixed_latents
+from dcgan.recipe import LATENT_SIZE
+from dcgan.rendering import GRID_SIDE, image_grid
+
+SECONDS_PER_CALL = 1.0  # how long Python waits for the device: signals and progress are handled in between
+
+
+@dataclass(frozen=True)
+class Progress:
+    """How far a training is, told after every compiled call."""
+
+    epoch: int
+    epochs: int
+    step: int
+    steps_per_epoch: int
+    batch_size: int
+    generator_loss: float
+    discriminator_loss: float
+    images_per_second: float
+
+
+@dataclass(frozen=True)
+class EpochReport:
+    """What an epoch gave.
+
+    Attributes:
+        record: epoch (from 1), step (since the training began), and the metrics by name.
+        grid: uint8 (112, 112), the 4×4 pictures of the fixed latents.
+        seconds: of the whole epoch, what its consumer did with the report before it included.
+        checkpoint: the state after it.
+    """
+
+    record: EpochRecord
+    grid: np.ndarray
+    seconds: float
+    checkpoint: Checkpoint
+
+
+def train(
+    configuration: Configuration,
+    images: np.ndarray,
+    start: Checkpoint | None = None,
+    device: str = "auto",
+    on_progress: Callable[[Progress], None] = lambda _: None,
+) -> Iterator[EpochReport]:
+    """Train from the beginning or from a checkpoint, and yield a report after every epoch.
+
+    Args:
+        configuration: recipe, seed and the data set's digest.
+        images: float32 (n, 28, 28, 1) in [-1, 1], the training images.
+        start: the state to go on from; its later bits are those of a training never interrupted.
+        device: `auto`, `cpu` or `gpu`.
+        on_progress: told how far it is, about once a second.
+
+    Raises:
+        DataError: a batch is larger than the data.
+        TrainingDivergedError: a loss is not finite; the epoch is not reported.
+        CheckpointError: `start` holds other arrays than this model.
+    """
+    recipe = configuration.recipe
+    images = images[: recipe.max_images]
+    if recipe.batch_size > len(images):
+        raise DataError(
+            f"A batch of {recipe.batch_size} images is larger than the training set of {len(images)}; "
+            "expected a smaller batch_size or more data."
+        )
+    gan = Gan(recipe, configuration.seed, images)
+    history = _history(start)
+    if start:
+        gan.restore(start.arrays)
+    latents = fixed_latents(configuration.seed, GRID_SIDE**2, LATENT_SIZE)
+    clock = _EpochClock()
+    for epoch in range(len(history) + 1, recipe.epochs + 1):
+        order = epoch_order(configuration.seed, epoch, len(images), recipe.batch_size)
+        metrics = _run_epoch(gan, order, epoch, clock, on_progress)
+        grid = image_grid(gan.generate(latents))
+        seconds, record = clock.finish(epoch, len(order), recipe.batch_size, metrics)
+        history.append((record, grid))
+        yield EpochReport(record, grid, seconds, Checkpoint.make(configuration, gan.state(), history))
+
+
+def _history(start: Checkpoint | None) -> list[tuple[EpochRecord, np.ndarray]]:
+    return list(zip(start.description.records, start.grids, strict=True)) if start else []
+
+
+def _run_epoch(
+    gan: Gan, order: np.ndarray, epoch: int, clock: "_EpochClock", on_progress: Callable[[Progress], None]
+) -> StepMetrics:
+    """Run an epoch's steps in compiled calls of about a second, and return every step's metrics."""
+    first_step = (epoch - 1) * len(order)
+    parts: list[StepMetrics] = []
+    done = 0
+    while done < len(order):
+        batches = order[done : done + clock.steps_per_call]
+        with clock.running(len(batches)):
+            part = gan.run(batches, first_step + done)
+        _require_finite(part, epoch, first_step + done)
+        parts.append(part)
+        done += len(batches)
+        on_progress(
+            Progress(
+                epoch=epoch,
+                epochs=gan.recipe.epochs,
+                step=done,
+                steps_per_epoch=len(order),
+                batch_size=gan.recipe.batch_size,
+                generator_loss=float(part.generator_loss[-1]),
+                discriminator_loss=float(part.discriminator_loss[-1]),
+                images_per_second=gan.recipe.batch_size / clock.seconds_per_step,
+            )
+        )
+    return StepMetrics(*map(np.concatenate, zip(*parts, strict=True)))
+
+
+def _require_finite(metrics: StepMetrics, epoch: int, first_step: int) -> None:
+    for name in ("generator_loss", "discriminator_loss"):
+        finite = np.isfinite(getattr(metrics, name))
+        if not finite.all():
+            step = first_step + int(np.argmin(finite))
+            raise TrainingDivergedError(
+                f"The {name.replace('_', ' ')} is not finite at step {step} (epoch {epoch}); "
+                "expected finite losses: lower the learning rates or use float32."
+            )
+
+
+class _EpochClock:
+    """Tells the training steps' own time from everything else, and how many steps fill one call."""
+
+    def __init__(self) -> None:
+        self.seconds_per_step = float("inf")
+        self._epoch_began = time.perf_counter()
+        self._traced = False
+        self._steps = 0
+        self._step_seconds = 0.0
+
+    @property
+    def steps_per_call(self) -> int:
+        """As many steps as take about a second; one, as long as nothing has been measured."""
+        return max(1, round(SECONDS_PER_CALL / self.seconds_per_step))
+
+    @contextmanager
+    def running(self, steps: int) -> Iterator[None]:
+        """Time the steps of one call; the very first also compiles, so it says nothing about a step."""
+        began = time.perf_counter()
+        yield
+        seconds = time.perf_counter() - began
+        if self._traced:
+            self._steps += steps
+            self._step_seconds += seconds
+            self.seconds_per_step = seconds / steps
+        self._traced = True
+
+    def finish(self, epoch: int, steps: int, batch_size: int, metrics: StepMetrics) -> tuple[float, EpochRecord]:
+        """Return the epoch's seconds and its record, and begin the next epoch."""
+        now = time.perf_counter()
+        seconds = now - self._epoch_began
+        step_seconds = self._step_seconds * steps / self._steps if self._steps else seconds
+        figures = {name: float(np.mean(values, dtype=np.float64)) for name, values in metrics._asdict().items()}
+        figures |= {
+            "images_per_second": batch_size * steps / step_seconds,
+            "epoch_seconds": seconds,
+            "overhead_seconds": seconds - step_seconds,
+            "peak_memory_mb": peak_memory_mb(),
+        }
+        self._epoch_began, self._steps, self._step_seconds = now, 0, 0.0
+        record = EpochRecord(epoch=epoch, step=epoch * steps, finished_at=time.time(), metrics=figures)
+        return seconds, record
+
+
+def peak_memory_mb() -> float:
+    """Return the most memory that this process has held, in MB (10⁶ bytes)."""
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak / 1e6 if sys.platform == "darwin" else peak * 1024 / 1e6

@@ -1,0 +1,67 @@
+"""`make deploy`: the work pools and the deployments of prefect.yaml, on the Prefect server that runs."""
+
+import os
+import subprocess
+import sys
+
+import httpx
+
+from dcgan.errors import DcganError
+from operations import programs
+from operations.addresses import PREFECT_VARIABLE, ServerSettings
+from tasks.settings import CHECKOUT
+
+
+class DeployError(DcganError):
+    """Prefect's server is not there, or refused something."""
+
+
+def deploy(settings: ServerSettings) -> None:
+    """Create the work pools that are not there, and create or update every deployment of prefect.yaml.
+
+    Raises:
+        DeployError: Prefect's server does not answer, or refused something.
+    """
+    if not programs.prefect_answers(settings):
+        raise DeployError(
+            f"Prefect's server at {settings.prefect.url} does not answer: start it with 'make ui', "
+            f"or set {PREFECT_VARIABLE} to the API of one that runs."
+        )
+    for pool in programs.POOLS:
+        if not _pool_exists(settings, pool):
+            _prefect(settings, "work-pool", "create", pool, "--type", "process")
+    _prefect(settings, "deploy", "--all")
+
+
+def _pool_exists(settings: ServerSettings, pool: str) -> bool:
+    return httpx.get(f"{settings.prefect.url}/work_pools/{pool}", timeout=programs.ANSWER_SECONDS).is_success
+
+
+def _prefect(settings: ServerSettings, *arguments: str) -> None:
+    done = subprocess.run(  # noqa: S603 - the arguments are this program's own
+        [sys.executable, "-m", "prefect", "--no-prompt", *arguments],
+        cwd=CHECKOUT,
+        env={**os.environ, PREFECT_VARIABLE: settings.prefect.url},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    if done.returncode:
+        reason = (done.stderr.strip() or done.stdout.strip()).splitlines()[-1]
+        raise DeployError(f"'prefect {' '.join(arguments)}' failed: {reason}")
+
+
+def main() -> int:
+    """Deploy, and return the exit code: 1 when something failed, which is said in one sentence."""
+    settings = ServerSettings()
+    try:
+        deploy(settings)
+    except DcganError as error:
+        sys.stderr.write(f"error: {error}\n")
+        return 1
+    sys.stdout.write(f"Deployed to {settings.prefect.url}; `prefect deployment ls` lists what runs there.\n")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

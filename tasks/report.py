@@ -1,0 +1,93 @@
+"""What a pipeline run says at its end: a summary for scripts, and artifacts for people who look into Prefect."""
+
+import time
+from pathlib import Path
+
+from prefect.artifacts import create_link_artifact, create_markdown_artifact
+from pydantic import BaseModel, ConfigDict
+
+from dcgan.dataset import Manifest
+from tasks.run import Run
+from tasks.settings import read_settings
+from tasks.sources import mask_credentials
+from tasks.train import Trained
+
+
+class Summary(BaseModel):
+    """The result of the pipeline, as `--summary` writes it."""
+
+    model_config = ConfigDict(frozen=True)
+
+    run_id: str
+    experiment: str
+    model_name: str
+    model_version: int
+    recipe: str
+    seed: int
+    epochs: int
+    steps: int
+    dataset_digest: str
+    weights_sha256: str
+    images_per_second: float
+    seconds: dict[str, float]
+    metrics: dict[str, float]
+    tracking_uri: str
+    state_dir: Path
+    resumed_from_epoch: int
+
+
+class StageClock:
+    """Tells how many seconds each stage took, one after the other."""
+
+    def __init__(self) -> None:
+        self._began = time.perf_counter()
+        self.seconds: dict[str, float] = {}
+
+    def lap(self, stage: str) -> None:
+        """End a stage, and begin the next."""
+        now = time.perf_counter()
+        self.seconds[stage] = round(now - self._began, 3)
+        self._began = now
+
+
+def summarize(run: Run, dataset: Manifest, trained: Trained, version: int, seconds: dict[str, float]) -> Summary:
+    """Return the summary of a run, and show it in Prefect with a link to MLflow."""
+    from tasks.tracking.store import EXPERIMENT, MODEL_NAME
+
+    settings = read_settings()
+    summary = Summary(
+        run_id=run.run_id,
+        experiment=EXPERIMENT,
+        model_name=MODEL_NAME,
+        model_version=version,
+        recipe=run.configuration.recipe.name,
+        seed=run.configuration.seed,
+        dataset_digest=dataset.digest,
+        seconds=seconds,
+        tracking_uri=mask_credentials(settings.tracking_uri),
+        state_dir=settings.root,
+        **trained.model_dump(),
+    )
+    create_markdown_artifact(_markdown(summary), key="training-summary", description="What the training gave")
+    return summary
+
+
+def link_run(run: Run) -> None:
+    """Link the Prefect flow run to its MLflow run, where MLflow has a server to link to."""
+    if run.url:
+        create_link_artifact(run.url, link_text=f"MLflow run {run.run_id}", key="mlflow-run")
+
+
+def _markdown(summary: Summary) -> str:
+    figures = {name.replace("_", " "): f"{value:,.4g}" for name, value in summary.metrics.items()}
+    stages = {f"{stage}, s": f"{seconds:,.1f}" for stage, seconds in summary.seconds.items()}
+    rows = "\n".join(f"| {name} | {value} |" for name, value in {**figures, **stages}.items())
+    return f"""## {summary.model_name} version {summary.model_version}
+
+Recipe `{summary.recipe}`, seed {summary.seed}, {summary.epochs} epochs, {summary.steps:,} steps.
+MLflow run `{summary.run_id}` in `{summary.tracking_uri}`.
+
+| | |
+|---|---|
+{rows}
+"""

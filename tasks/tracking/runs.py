@@ -1,0 +1,220 @@
+"""One training as an MLflow run: begun or found again, brought up to date epoch by epoch, and ended."""
+
+import json
+import logging
+import platform
+import tempfile
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+from mlflow.entities import Dataset, DatasetInput, InputTag, Metric, Param, Run, RunTag, ViewType
+from mlflow.exceptions import MlflowException
+from mlflow.system_metrics.system_metrics_monitor import SystemMetricsMonitor
+from mlflow.utils.mlflow_tags import MLFLOW_RUN_NOTE
+
+from dcgan.checkpoint import Checkpoint, EpochRecord
+from dcgan.dataset import Manifest
+from dcgan.errors import TrackingError
+from dcgan.provenance import Configuration, code_digest, environment
+from dcgan.rendering import upscaled
+from tasks.tracking.store import Store, translated_errors
+
+logger = logging.getLogger("dcgan.tracking")
+
+FINGERPRINT = "dcgan.fingerprint"
+RECORDED_EPOCHS = "dcgan.recorded_epochs"
+DATASET_DIGEST = "dcgan.dataset_digest"
+SAMPLES = "samples"
+IMAGES = "images"
+CHECKPOINTS = "checkpoints"
+FINISHED = "FINISHED"
+DIGEST_LENGTH = 36  # what MLflow keeps of a dataset's digest
+
+Outcome = Literal["FINISHED", "FAILED", "KILLED"]
+
+
+def find_unfinished(store: Store, configuration: Configuration) -> list[str]:
+    """Return the ids of the unfinished runs of this configuration, data and code, newest first."""
+    with translated_errors(store.uri):
+        found = store.client.search_runs(
+            [store.experiment_id],
+            filter_string=f"tags.`{FINGERPRINT}` = '{configuration.fingerprint()}'",
+            run_view_type=ViewType.ACTIVE_ONLY,
+            order_by=["attributes.start_time DESC"],
+        )
+    return [run.info.run_id for run in found if run.info.status != FINISHED]
+
+
+def begin_run(store: Store, configuration: Configuration, dataset: Manifest, tags: Mapping[str, str]) -> str:
+    """Create the run of a training, with its parameters, tags and data set, and return its id.
+
+    Args:
+        store: where.
+        configuration: becomes the run's name, parameters and fingerprint.
+        dataset: becomes the run's input, by its digest.
+        tags: what else is to be known of it.
+    """
+    recipe = configuration.recipe
+    with translated_errors(store.uri):
+        run = store.client.create_run(store.experiment_id, run_name=f"{recipe.name}-seed{configuration.seed}")
+        run_id = str(run.info.run_id)
+        all_tags = {
+            FINGERPRINT: configuration.fingerprint(),
+            "dcgan.recipe": recipe.name,
+            "dcgan.seed": str(configuration.seed),
+            DATASET_DIGEST: dataset.digest,
+            "dcgan.code_digest": code_digest(),
+            "dcgan.host": platform.node(),
+            **{f"dcgan.{name}": value for name, value in environment().items()},
+            **tags,
+        }
+        store.client.log_batch(
+            run_id,
+            params=[Param(name, value) for name, value in _params(configuration).items()],
+            tags=[RunTag(name, value) for name, value in all_tags.items()],
+        )
+        store.client.log_inputs(run_id, datasets=[_dataset_input(dataset, "train"), _dataset_input(dataset, "test")])
+    return run_id
+
+
+def require_resumable(store: Store, run_id: str, configuration: Configuration) -> None:
+    """Check that a run is there, unfinished, and of this configuration.
+
+    Raises:
+        TrackingError: it is not.
+    """
+    run = get_run(store, run_id)
+    if run.info.status == FINISHED:
+        raise TrackingError(f"The run {run_id} is finished; expected an unfinished one to resume.")
+    here = {**_params(configuration), DATASET_DIGEST: configuration.dataset_digest}
+    there = {**run.data.params, DATASET_DIGEST: run.data.tags.get(DATASET_DIGEST)}
+    if unlike := [f"{name} ({there.get(name)}, here {here[name]})" for name in here if there.get(name) != here[name]]:
+        raise TrackingError(f"The run {run_id} is of another configuration: {', '.join(unlike)}.")
+
+
+def reopen_run(store: Store, run_id: str, tags: Mapping[str, str]) -> None:
+    """Make an unfinished run RUNNING again."""
+    with translated_errors(store.uri):
+        store.client.update_run(run_id, status="RUNNING")
+        for name, value in tags.items():
+            store.client.set_tag(run_id, name, value)
+
+
+def end_run(store: Store, run_id: str, outcome: Outcome, note: str = "") -> None:
+    """Say how a run ended, with a sentence for its reader."""
+    with translated_errors(store.uri):
+        if note:
+            store.client.set_tag(run_id, MLFLOW_RUN_NOTE, note)
+        store.client.set_terminated(run_id, outcome)
+
+
+def get_run(store: Store, run_id: str) -> Run:
+    """Return a run.
+
+    Raises:
+        TrackingError: there is none with this id.
+    """
+    try:
+        return store.client.get_run(run_id)
+    except MlflowException as error:
+        if error.error_code == "RESOURCE_DOES_NOT_EXIST":
+            raise TrackingError(f"There is no run {run_id} in the MLflow store; expected the id of a run.") from None
+        raise TrackingError(f"The run {run_id} cannot be read: {error}.") from None
+
+
+class EpochLog:
+    """Brings a run up to date with a training's history: every epoch once, in order.
+
+    An epoch is its metrics, its picture, then the marker. What was delivered before a crash is found by the marker, and
+    by looking, for the one epoch that may be half delivered: its metrics are the same rows again, which MLflow keeps
+    once; its picture would be a second file, so the files are listed first.
+
+    Args:
+        store: where.
+        run_id: the run.
+    """
+
+    def __init__(self, store: Store, run_id: str) -> None:
+        self._store = store
+        self._run_id = run_id
+        self._recorded = int(get_run(store, run_id).data.tags.get(RECORDED_EPOCHS, 0))
+        self._pictured = self._steps_with_picture()
+
+    def deliver(self, checkpoint: Checkpoint) -> None:
+        """Record what the run does not have yet.
+
+        Raises:
+            TrackingError: the store failed; what is missing is delivered the next time.
+        """
+        with translated_errors(self._store.uri):
+            for record, grid in zip(checkpoint.description.records, checkpoint.grids, strict=True):
+                if record.epoch > self._recorded:
+                    self._record(record, grid)
+                    self._recorded = record.epoch
+
+    def upload_checkpoint(self, folder: Path) -> None:
+        """Put a checkpoint's folder under the run's checkpoints."""
+        with translated_errors(self._store.uri):
+            self._store.client.log_artifacts(self._run_id, str(folder), f"{CHECKPOINTS}/{folder.name}")
+
+    def _record(self, record: EpochRecord, grid: np.ndarray) -> None:
+        client = self._store.client
+        milliseconds = round(record.finished_at * 1000)
+        metrics = [Metric(name, value, milliseconds, record.epoch) for name, value in record.metrics.items()]
+        client.log_batch(self._run_id, metrics=metrics)
+        if record.epoch not in self._pictured:
+            client.log_image(self._run_id, upscaled(grid), key=SAMPLES, step=record.epoch, timestamp=milliseconds)
+        client.set_tag(self._run_id, RECORDED_EPOCHS, record.epoch)
+
+    def _steps_with_picture(self) -> set[int]:
+        """Return the epochs whose picture is there, with its small copy, which is written after it."""
+        with translated_errors(self._store.uri):
+            paths = [Path(file.path) for file in self._store.client.list_artifacts(self._run_id, IMAGES)]
+        # MLflow's own naming: KEY+step+STEP+timestamp+MS+UUID.png, and the same with +compressed.webp
+        return {int(path.name.split("+")[2]) for path in paths if path.name.endswith("+compressed.webp")}
+
+
+def upload_folder(store: Store, run_id: str, folder: Path, artifact_path: str) -> None:
+    """Put the files of a folder under a run's artifacts; the same names are replaced."""
+    with translated_errors(store.uri):
+        store.client.log_artifacts(run_id, str(folder), artifact_path)
+
+
+@contextmanager
+def downloaded_checkpoints(store: Store, run_id: str) -> Iterator[list[Path]]:
+    """Yield the folders of a run's uploaded checkpoints, newest first, fetched to a temporary place one by one."""
+    with tempfile.TemporaryDirectory(prefix="dcgan-") as temporary, translated_errors(store.uri):
+        listed = sorted((file.path for file in store.client.list_artifacts(run_id, CHECKPOINTS)), reverse=True)
+        yield [Path(store.client.download_artifacts(run_id, path, temporary)) for path in listed[:1]]
+
+
+@contextmanager
+def system_metrics(store: Store, run_id: str) -> Iterator[None]:
+    """Record the machine's load, memory, disk and network in the run while the body runs."""
+    monitor = SystemMetricsMonitor(run_id, resume_logging=True, tracking_uri=store.uri)
+    monitor.start()
+    try:
+        yield
+    finally:
+        monitor.finish()
+
+
+def _params(configuration: Configuration) -> dict[str, str]:
+    fields = {**configuration.recipe.model_dump(), "seed": configuration.seed}
+    return {name: str(value) for name, value in fields.items()}
+
+
+def _dataset_input(manifest: Manifest, split: Literal["train", "test"]) -> DatasetInput:
+    rows = (manifest.train if split == "train" else manifest.test).rows
+    dataset = Dataset(
+        name=f"digits-{split}",
+        digest=manifest.digest[:DIGEST_LENGTH],
+        source_type="url" if "://" in manifest.source else "local",
+        source=json.dumps({"uri": manifest.source}),
+        profile=json.dumps({"num_rows": rows, "sha256": manifest.digest}),
+        schema=json.dumps({"columns": manifest.columns, "range": manifest.value_range}),
+    )
+    return DatasetInput(dataset, [InputTag("mlflow.data.context", "training" if split == "train" else "evaluation")])

@@ -1,0 +1,104 @@
+"""The training task: drives the library's loop, keeps its state on disk, and brings MLflow up to date every epoch."""
+
+import logging
+import shutil
+import statistics
+from typing import TYPE_CHECKING
+
+from prefect import task
+from pydantic import BaseModel, ConfigDict
+
+from dcgan.dataset import Manifest
+from dcgan.errors import TrackingError
+from dcgan.run_folder import RunFolder
+from tasks.progress import ProgressDisplay
+from tasks.quiet import import_tensorflow
+from tasks.run import Run
+from tasks.settings import read_settings
+from tasks.state import final_state, newest_state
+
+if TYPE_CHECKING:
+    from dcgan.checkpoint import Checkpoint
+    from tasks.tracking.runs import EpochLog
+
+logger = logging.getLogger("dcgan.train")
+
+
+class Trained(BaseModel):
+    """What a training ended with; its state is the newest in the run's folder."""
+
+    model_config = ConfigDict(frozen=True)
+
+    epochs: int
+    steps: int
+    metrics: dict[str, float]
+    weights_sha256: str
+    images_per_second: float
+    resumed_from_epoch: int
+
+
+@task
+def train(run: Run, dataset: Manifest, device: str) -> Trained:
+    """Train to the recipe's last epoch, from the run's newest state, and record every epoch.
+
+    It is called, never submitted: the main thread is where SIGTERM arrives.
+    """
+    import_tensorflow()
+    from dcgan.dataset import load_split
+    from dcgan.training import train as epoch_reports
+    from tasks.tracking.runs import EpochLog, system_metrics
+    from tasks.tracking.store import Store
+
+    settings = read_settings()
+    store = Store(settings)
+    folder = RunFolder(run.folder)
+    log = EpochLog(store, run.run_id)
+    start = newest_state(run, store) if run.resumed else None
+    if start:
+        _record(start, folder, log)
+    images, _ = load_split(settings.prepared / dataset.digest, dataset, "train")
+    speeds = []
+    with ProgressDisplay() as display, system_metrics(store, run.run_id):
+        for report in epoch_reports(run.configuration, images, start, device, display.show):
+            folder.save(report.checkpoint)
+            _record(report.checkpoint, folder, log)
+            display.finish_epoch(report.record)
+            speeds.append(report.record.metrics["images_per_second"])
+    return _finish(final_state(run), folder, log, speeds, start.epoch if start else 0)
+
+
+def _record(checkpoint: "Checkpoint", folder: RunFolder, log: "EpochLog") -> None:
+    """Bring the kept checkpoints and MLflow up to date, as far as MLflow answers.
+
+    Any part may be done already, so a resumed training begins with this.
+    """
+    recipe = checkpoint.description.configuration.recipe
+    if checkpoint.epoch % recipe.checkpoint_every == 0 or checkpoint.epoch == recipe.epochs:
+        folder.keep(checkpoint.epoch)
+    try:
+        _deliver(checkpoint, folder, log)
+    except TrackingError as error:
+        logger.warning("%s Training goes on; what MLflow misses is kept and delivered later.", error)
+
+
+def _deliver(checkpoint: "Checkpoint", folder: RunFolder, log: "EpochLog") -> None:
+    log.deliver(checkpoint)
+    for kept in folder.kept():
+        log.upload_checkpoint(kept)
+        shutil.rmtree(kept)
+
+
+def _finish(
+    checkpoint: "Checkpoint", folder: RunFolder, log: "EpochLog", speeds: list[float], resumed_from: int
+) -> Trained:
+    """Deliver what MLflow still misses, which may now fail, and sum the training up."""
+    _deliver(checkpoint, folder, log)
+    last = checkpoint.description.records[-1]
+    return Trained(
+        epochs=last.epoch,
+        steps=last.step,
+        metrics=last.metrics,
+        weights_sha256=checkpoint.weights_sha256(),
+        images_per_second=statistics.median(speeds or [last.metrics["images_per_second"]]),
+        resumed_from_epoch=resumed_from,
+    )

@@ -1,0 +1,139 @@
+"""The exported generator: the trained one's pictures, in stock Keras layers that anyone can load."""
+
+import json
+import zipfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from dcgan.export import export_saved_model, generator_from
+from dcgan.files import TEMPORARY_PREFIX
+from dcgan.gan import Gan
+from dcgan.randomness import Stream, fixed_latents, numpy_generator
+from dcgan.recipe import LATENT_SIZE, SMOKE
+
+LATENTS = fixed_latents(0, 5, LATENT_SIZE)
+TOLERANCE = 1e-5  # of pixels in [-1, 1]
+
+
+@pytest.fixture(scope="module")
+def gan() -> Gan:
+    """Return a model all of whose arrays differ from their initial values, as after a training."""
+    gan = Gan(SMOKE, 5, np.zeros((64, 28, 28, 1), np.float32))
+    noise = numpy_generator(5, Stream.LATENTS)
+    # factors near 1 keep variances positive; offsets move what begins as zero
+    changed = {
+        name: (array * noise.uniform(0.5, 2, array.shape) + noise.uniform(0, 0.01, array.shape)).astype(array.dtype)
+        for name, array in gan.state().items()
+    }
+    gan.restore(changed)
+    return gan
+
+
+@pytest.fixture(scope="module")
+def generator(gan) -> keras.Model:
+    """Return the generator of the model's state."""
+    return generator_from(gan.state())
+
+
+@pytest.fixture(scope="module")
+def saved_model(generator, tmp_path_factory) -> Path:
+    """Return the folder of the generator as a SavedModel."""
+    folder = tmp_path_factory.mktemp("serving") / "dcgan-generator" / "1"
+    export_saved_model(generator, folder)
+    return folder
+
+
+def dictionaries(value: Any) -> Iterator[dict]:
+    """Yield every dictionary in parsed JSON."""
+    if isinstance(value, dict):
+        yield value
+    for inner in value.values() if isinstance(value, dict) else value if isinstance(value, list) else ():
+        yield from dictionaries(inner)
+
+
+def require_pictures(images: np.ndarray, gan: Gan) -> None:
+    """Assert that images are the model's for the latents, of their form and range."""
+    assert (images.shape, images.dtype) == ((5, 28, 28, 1), np.float32)
+    assert np.abs(images).max() <= 1
+    assert images.std() > 0.01
+    np.testing.assert_allclose(images, gan.generate(LATENTS), rtol=0, atol=TOLERANCE)
+
+
+def test_same_pictures_as_in_training(gan, generator):
+    """The generator made from a training's state gives the pictures of that training's generator."""
+    require_pictures(np.asarray(generator(LATENTS, training=False)), gan)
+
+
+def test_it_is_a_copy(gan, generator):
+    """Training on does not change the exported generator: they share no variable."""
+    before, state = generator.get_weights(), gan.state()
+    gan.restore({name: array * 0 for name, array in state.items()})
+    after = generator.get_weights()
+    gan.restore(state)
+    for found, expected in zip(after, before, strict=True):
+        np.testing.assert_array_equal(found, expected)
+
+
+def test_layers_are_stock_keras(generator):
+    """The model and every layer of it are classes of Keras itself."""
+    assert {type(part).__module__.split(".")[0] for part in (generator, *generator.layers)} == {"keras"}
+
+
+def test_keras_file_needs_no_custom_object(generator, gan, tmp_path, monkeypatch):
+    """The .keras file names Keras' own modules only, and loads in safe mode where nothing else is registered."""
+    path = tmp_path / "generator.keras"
+    generator.save(path)
+    with zipfile.ZipFile(path) as archive:
+        config = json.loads(archive.read("config.json"))
+    modules = {found["module"] for found in dictionaries(config) if found.get("module")}
+    assert {module.split(".")[0] for module in modules} == {"keras"}
+    assert {found.get("registered_name") for found in dictionaries(config) if found.get("module")} == {None}
+    for name in list(keras.saving.get_custom_objects()):
+        monkeypatch.delitem(keras.saving.get_custom_objects(), name)
+    loaded = keras.saving.load_model(path, custom_objects=None, compile=True, safe_mode=True)
+    require_pictures(np.asarray(loaded.predict(LATENTS, verbose=0)), gan)
+
+
+def test_signature_of_the_saved_model(saved_model):
+    """TensorFlow Serving finds `serving_default` with one named float32 input and one named float32 output."""
+    signature = tf.saved_model.load(str(saved_model)).signatures["serving_default"]
+    _, inputs = signature.structured_input_signature
+    assert inputs == {"latents": tf.TensorSpec((None, 100), tf.float32, name="latents")}
+    ((name, output),) = signature.structured_outputs.items()
+    assert (name, output.dtype, output.shape.as_list()) == ("images", tf.float32, [None, 28, 28, 1])
+
+
+def test_saved_model_gives_the_same_pictures(saved_model, gan):
+    """The SavedModel gives the trained generator's pictures, in batches of any size."""
+    serve = tf.saved_model.load(str(saved_model)).signatures["serving_default"]
+    images = serve(latents=tf.constant(LATENTS))["images"].numpy()
+    require_pictures(images, gan)
+    single = serve(latents=tf.constant(LATENTS[:1]))["images"].numpy()
+    np.testing.assert_allclose(single, images[:1], rtol=0, atol=TOLERANCE)
+
+
+@pytest.mark.parametrize("latents", [np.zeros((2, 99), np.float32), np.zeros(100, np.float32), np.zeros((2, 100), int)])
+def test_other_latents_are_refused(saved_model, latents):
+    """The SavedModel's signature refuses latents of another shape or dtype."""
+    serve = tf.saved_model.load(str(saved_model)).signatures["serving_default"]
+    with pytest.raises((ValueError, TypeError, tf.errors.InvalidArgumentError)):
+        serve(latents=tf.constant(latents))
+
+
+def test_export_is_whole_or_absent(generator, saved_model, tmp_path):
+    """A SavedModel replaces what was there; one that cannot be written leaves it, and nothing else."""
+    folder = tmp_path / "1"
+    folder.mkdir()
+    (folder / "old").write_text("old")
+    with pytest.raises(TypeError):
+        export_saved_model(lambda latents: latents, folder)
+    assert (folder / "old").read_text() == "old"
+    export_saved_model(generator, folder)
+    assert {path.name for path in folder.iterdir()} == {path.name for path in saved_model.iterdir()}
+    assert list(tmp_path.glob(f"{TEMPORARY_PREFIX}*")) == []

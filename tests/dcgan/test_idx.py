@@ -1,0 +1,194 @@
+"""IDX files: real ones are read, and of everything else only DataError comes out, within bounded memory."""
+
+import gzip
+import hashlib
+import struct
+import tempfile
+import tracemalloc
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from dcgan.errors import DataError
+from dcgan.idx import MAX_BYTES, idx_header, idx_sha256, read_images, read_labels
+from dcgan.mnist import FILES, TEST, TRAIN
+
+IMAGES = np.arange(3 * 784, dtype=np.uint32).astype(np.uint8).reshape(3, 28, 28)
+LABELS = np.array([0, 9, 5], np.uint8)
+IMAGE_BYTES = idx_header(IMAGES) + IMAGES.tobytes()
+LABEL_BYTES = idx_header(LABELS) + LABELS.tobytes()
+HTML = b"<!DOCTYPE html><html><body>Sign in to the network</body></html>"
+MEMORY_MARGIN = 4 << 20  # bytes that Python and gzip need besides the array
+
+
+def header(magic: int, *sizes: int) -> bytes:
+    return struct.pack(f">{1 + len(sizes)}I", magic, *sizes)
+
+
+@pytest.mark.parametrize("files", [TRAIN, TEST])
+def test_mnist_is_read(files, mnist_folder):
+    """The bundled files give the shapes and digests that data/mnist/README.md promises."""
+    images = read_images(mnist_folder / f"{files.images.name}.gz")
+    labels = read_labels(mnist_folder / f"{files.labels.name}.gz")
+    rows = files.labels.size - 8
+    assert (images.shape, images.dtype, labels.shape, labels.dtype) == ((rows, 28, 28), np.uint8, (rows,), np.uint8)
+    assert (idx_sha256(images), idx_sha256(labels)) == (files.images.sha256, files.labels.sha256)
+
+
+def test_the_table_is_that_of_the_readme(mnist_folder):
+    """Names, sizes and digests are the ones beside the bundled files."""
+    readme = (mnist_folder / "README.md").read_text()
+    assert all(f"| {file.name} | {file.size:,} | {file.sha256} |" in readme for file in FILES)
+
+
+@pytest.mark.parametrize("name", ["images", "images.gz"])
+def test_what_is_inside_decides_and_not_the_name(name, tmp_path):
+    """A gzipped file is read under a raw file's name, and the other way round."""
+    path = tmp_path / name
+    path.write_bytes(IMAGE_BYTES if name.endswith(".gz") else gzip.compress(IMAGE_BYTES))
+    np.testing.assert_array_equal(read_images(path), IMAGES)
+
+
+def test_digest_is_of_the_raw_file(tmp_path, write_idx):
+    """`idx_sha256` equals the SHA-256 of the file that holds the array."""
+    assert idx_sha256(IMAGES) == hashlib.sha256(write_idx(tmp_path / "images", IMAGES).read_bytes()).hexdigest()
+
+
+BAD_IMAGES = {
+    "empty": (b"", "byte 0: the file begins with 0x; expected 0x00000803, IDX images (unsigned bytes, rank 3)."),
+    "magic": (
+        b"\x89PNG" + IMAGE_BYTES,
+        "byte 0: the file begins with 0x89504e47; expected 0x00000803, IDX images (unsigned bytes, rank 3).",
+    ),
+    "type": (
+        header(0x0D03, 3, 28, 28) + IMAGE_BYTES,
+        "byte 0: the file begins with 0x00000d03; expected 0x00000803, IDX images (unsigned bytes, rank 3).",
+    ),
+    "rank": (
+        header(0x0802, 3, 784) + IMAGE_BYTES,
+        "byte 0: the file begins with 0x00000802; expected 0x00000803, IDX images (unsigned bytes, rank 3).",
+    ),
+    "labels for images": (
+        LABEL_BYTES,
+        "byte 0: the file begins with 0x00000801; expected 0x00000803, IDX images (unsigned bytes, rank 3).",
+    ),
+    "html": (
+        HTML,
+        "byte 0: the file begins with 0x3c21444f; expected 0x00000803, IDX images (unsigned bytes, rank 3).",
+    ),
+    "gz of html": (
+        gzip.compress(HTML),
+        "byte 0: the file begins with 0x3c21444f; expected 0x00000803, IDX images (unsigned bytes, rank 3).",
+    ),
+    "header cut": (IMAGE_BYTES[:10], "byte 10: the header ends early; expected 16 bytes."),
+    "sizes": (header(0x0803, 3, 32, 32) + bytes(3 * 1024), "byte 8: the images are 32x32; expected 28x28."),
+    "zero images": (header(0x0803, 0, 28, 28), "byte 4: the file declares 0 images; expected at least 1."),
+    "too many": (
+        header(0x0803, 0xFFFFFFFF, 28, 28) + bytes(784),
+        f"byte 4: the file declares 4294967295 images; at most {MAX_BYTES} bytes are read.",
+    ),
+    "raw cut": (IMAGE_BYTES[:-1], "byte 2367: the file ends early; expected 2368 bytes."),
+    "raw declares more": (
+        header(0x0803, 1_000_000, 28, 28) + bytes(784),
+        "byte 4: the file declares 1000000 images but is too short to hold them.",
+    ),
+    "gz declares more": (
+        gzip.compress(header(0x0803, 1_000_000, 28, 28) + bytes(784)),
+        "byte 4: the file declares 1000000 images but is too short to hold them.",
+    ),
+    "gz short": (gzip.compress(IMAGE_BYTES[:-1]), "byte 2367: the file ends early; expected 2368 bytes."),
+    "long": (IMAGE_BYTES + b"\0", "byte 2368: the file goes on; expected 2368 bytes."),
+    "bomb": (gzip.compress(IMAGE_BYTES + bytes(64 << 20)), "byte 2368: the file goes on; expected 2368 bytes."),
+    "gz cut": (
+        gzip.compress(IMAGE_BYTES)[:-20],
+        "the gzip stream is damaged: Compressed file ended before the end-of-stream marker was reached.",
+    ),
+    "gz checksum": (
+        gzip.compress(IMAGE_BYTES)[:-8] + bytes(4) + gzip.compress(IMAGE_BYTES)[-4:],
+        "byte 2368: the gzip stream is damaged: CRC check failed",
+    ),
+}
+
+
+@pytest.mark.parametrize(("content", "sentence"), BAD_IMAGES.values(), ids=BAD_IMAGES.keys())
+def test_bad_images_are_named(content, sentence, tmp_path):
+    """Each kind of damage gives one sentence that names the file, the place and what was expected."""
+    path = tmp_path / "train-images-idx3-ubyte.gz"
+    path.write_bytes(content)
+    with pytest.raises(DataError) as caught:
+        read_images(path)
+    assert str(caught.value).startswith(f"{path}: byte ")
+    assert sentence in str(caught.value)
+
+
+@pytest.mark.parametrize("zipped", [True, False])
+def test_label_10_is_named(zipped, tmp_path, write_idx):
+    """The first label out of range is named with its offset."""
+    path = write_idx(tmp_path / ("labels.gz" if zipped else "labels"), np.array([3, 10, 255], np.uint8))
+    with pytest.raises(DataError) as caught:
+        read_labels(path)
+    assert str(caught.value) == f"{path}: byte 9: label 10; expected 0 to 9."
+
+
+def test_a_file_that_cannot_be_opened_is_named(tmp_path):
+    """A missing file and a folder in its place give a sentence."""
+    for path, reason in ((tmp_path / "none", "No such file or directory"), (tmp_path, "Is a directory")):
+        with pytest.raises(DataError) as caught:
+            read_images(path)
+        assert str(caught.value) == f"{path}: cannot be read: {reason}."
+
+
+def read_within_bounds(content: bytes, read) -> np.ndarray | None:
+    """Return what `read` makes of `content`, or None for a DataError, after checking its memory."""
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "file"
+        path.write_bytes(content)
+        tracemalloc.start()
+        try:
+            return read(path)
+        except DataError:
+            return None
+        finally:
+            peak = tracemalloc.get_traced_memory()[1]
+            tracemalloc.stop()
+            assert peak < MEMORY_MARGIN + 1032 * len(content)
+
+
+@settings(max_examples=150, deadline=None)
+@given(content=st.binary(max_size=300), prefix=st.sampled_from([b"", header(0x0803), header(0x0801), b"\x1f\x8b\x08"]))
+def test_arbitrary_bytes_give_only_data_errors(content, prefix):
+    """Whatever a file holds, only DataError comes out of either reader."""
+    for read in (read_images, read_labels):
+        read_within_bounds(prefix + content, read)
+
+
+@settings(max_examples=150, deadline=None)
+@given(
+    zipped=st.booleans(),
+    position=st.integers(0, 10**6),
+    replacement=st.binary(min_size=1, max_size=4),
+    cut=st.one_of(st.none(), st.integers(0, 10**6)),
+)
+def test_damaged_files_give_data_errors_or_images_of_the_right_shape(zipped, position, replacement, cut):
+    """A real file with bytes changed and its end cut off is refused, or read as three images."""
+    content = bytearray(gzip.compress(IMAGE_BYTES) if zipped else IMAGE_BYTES)
+    start = position % len(content)
+    content[start : start + len(replacement)] = replacement
+    images = read_within_bounds(bytes(content[: None if cut is None else cut % len(content)]), read_images)
+    assert images is None or images.shape == IMAGES.shape
+
+
+@settings(max_examples=30, deadline=None)
+@given(labels=st.binary(min_size=1, max_size=500), zipped=st.booleans())
+def test_labels_come_back_as_they_were_written(labels, zipped):
+    """Reading is the inverse of writing for every label file, and refuses exactly those with a label over 9."""
+    array = np.frombuffer(labels, np.uint8)
+    content = idx_header(array) + labels
+    found = read_within_bounds(gzip.compress(content) if zipped else content, read_labels)
+    if array.max() > 9:
+        assert found is None
+    else:
+        np.testing.assert_array_equal(found, array)

@@ -1,0 +1,242 @@
+"""Parquet files of a split: one schema, and only DataError for everything else."""
+
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from dcgan.errors import DataError
+from dcgan.idx import read_images, read_labels
+from dcgan.mnist import TRAIN
+from dcgan.parquet import (
+    IMAGE_TYPE,
+    MAX_ROWS,
+    ROW_GROUP_ROWS,
+    normalise,
+    read_parquet,
+    row_groups,
+    write_parquet,
+)
+
+EXPECTED = "expected image: fixed_shape_tensor<float32>[28, 28, 1], label: uint8, no nulls."
+
+
+@pytest.fixture(scope="module")
+def digits(small_folder) -> tuple[np.ndarray, np.ndarray]:
+    """Return 600 real digits and their labels."""
+    return (
+        read_images(small_folder / f"{TRAIN.images.name}.gz"),
+        read_labels(small_folder / f"{TRAIN.labels.name}.gz"),
+    )
+
+
+@pytest.fixture(scope="module")
+def digits_file(digits, tmp_path_factory) -> Path:
+    """Return a Parquet file of the 600 digits; tests only read it."""
+    path = tmp_path_factory.mktemp("parquet") / "train.parquet"
+    write_parquet(path, *digits, {"source": "test"})
+    return path
+
+
+def tensors(values: np.ndarray, mask: np.ndarray | None = None) -> pa.Array:
+    """Return the image column of float32 (n, 784), null where `mask` says so."""
+    return pa.ExtensionArray.from_storage(
+        IMAGE_TYPE, pa.FixedSizeListArray.from_arrays(pa.array(values.reshape(-1), mask=mask), 784)
+    )
+
+
+def write_table(path: Path, columns: dict[str, pa.Array]) -> Path:
+    """Write columns as they are, with no check."""
+    fields = [pa.field(name, column.type, nullable=column.null_count > 0) for name, column in columns.items()]
+    pq.write_table(pa.table(columns, schema=pa.schema(fields)), path)
+    return path
+
+
+def test_every_byte_becomes_the_seeds_value():
+    """Normalising is (x - 127.5) / 127.5 in float32 for all 256 bytes."""
+    pixels = np.arange(256, dtype=np.uint8)
+    expected = (pixels.astype(np.float32) - np.float32(127.5)) / np.float32(127.5)
+    images = normalise(np.repeat(pixels, 784).reshape(256, 28, 28))
+    assert (images.shape, images.dtype) == ((256, 28, 28, 1), np.float32)
+    np.testing.assert_array_equal(images[:, 0, 0, 0], expected)
+
+
+def test_digits_come_back(digits, digits_file):
+    """What is read is the normalised form of what was written, in the order of the rows."""
+    images, labels = read_parquet(digits_file)
+    assert (images.shape, images.dtype, labels.dtype) == ((600, 28, 28, 1), np.float32, np.uint8)
+    np.testing.assert_array_equal(images, normalise(digits[0]))
+    np.testing.assert_array_equal(labels, digits[1])
+
+
+def test_the_file_is_plain_arrow(digits_file):
+    """Any Arrow reader sees the canonical tensor type, zstd, dictionaries and the metadata."""
+    file = pq.ParquetFile(digits_file)
+    column = file.metadata.row_group(0).column(0)
+    assert file.schema_arrow.field("image").type == pa.fixed_shape_tensor(pa.float32(), [28, 28, 1])
+    assert file.schema_arrow.field("label").type == pa.uint8()
+    assert file.schema_arrow.metadata == {b"source": b"test"}
+    assert (column.compression, "RLE_DICTIONARY" in column.encodings) == ("ZSTD", True)
+
+
+@pytest.mark.parametrize("rows", [1, ROW_GROUP_ROWS - 1, ROW_GROUP_ROWS, ROW_GROUP_ROWS + 1])
+def test_row_groups_follow_each_other(rows, digits, tmp_path):
+    """Rows on either side of a row group's border are all there, once, in order."""
+    labels = np.resize(digits[1], rows)
+    write_parquet(tmp_path / "x.parquet", np.resize(digits[0], (rows, 28, 28)), labels, {})
+    groups = list(row_groups(tmp_path / "x.parquet"))
+    assert [len(group) for _, group in groups] == [min(ROW_GROUP_ROWS, rows)] + [1] * (rows > ROW_GROUP_ROWS)
+    np.testing.assert_array_equal(np.concatenate([group for _, group in groups]), labels)
+
+
+@pytest.mark.parametrize(("rows", "found"), [(1, 1), (599, 599), (600, 600), (601, 600)])
+def test_only_the_first_rows(rows, found, digits, digits_file):
+    """A number of rows cuts the split, and asking for more than there are gives all."""
+    images, labels = read_parquet(digits_file, rows)
+    np.testing.assert_array_equal(images, normalise(digits[0][:found]))
+    np.testing.assert_array_equal(labels, digits[1][:found])
+
+
+# kept for good: a buffer that outlived it would be given back to nothing
+COUNTED_MEMORY = pa.proxy_memory_pool(pa.default_memory_pool())
+BLACK = np.full((2, 784), -1, np.float32)
+GOOD = pa.array([0, 9], pa.uint8())
+FLAT = pa.FixedSizeListArray.from_arrays(pa.array(BLACK.reshape(-1)), 784)
+
+
+def changed(value: float) -> np.ndarray:
+    images = BLACK.copy()
+    images[1, 5] = value
+    return images
+
+
+BAD_COLUMNS = {
+    "missing column": ({"image": tensors(BLACK)}, f"the columns are image: {IMAGE_TYPE}; {EXPECTED}"),
+    "wrong label type": (
+        {"image": tensors(BLACK), "label": pa.array([0, 9], pa.int64())},
+        f"the columns are image: {IMAGE_TYPE}, label: int64; {EXPECTED}",
+    ),
+    "wrong image type": (
+        {"image": FLAT, "label": GOOD},
+        f"the columns are image: fixed_size_list<element: float>[784], label: uint8; {EXPECTED}",
+    ),
+    "wrong shape": (
+        {
+            "image": pa.ExtensionArray.from_storage(pa.fixed_shape_tensor(pa.float32(), [1, 28, 28]), FLAT),
+            "label": GOOD,
+        },
+        f"shape=[1,28,28]]>, label: uint8; {EXPECTED}",
+    ),
+    "empty": (
+        {"image": tensors(BLACK[:0]), "label": GOOD[:0]},
+        f"holds 0 rows; expected 1 to {MAX_ROWS}.",
+    ),
+    "NaN": (
+        {"image": tensors(changed(np.nan)), "label": GOOD},
+        "the column image holds values outside [-1, 1] or not finite.",
+    ),
+    "infinite": (
+        {"image": tensors(changed(np.inf)), "label": GOOD},
+        "the column image holds values outside [-1, 1] or not finite.",
+    ),
+    "out of range": (
+        {"image": tensors(changed(1.001)), "label": GOOD},
+        "the column image holds values outside [-1, 1] or not finite.",
+    ),
+    "label 10": (
+        {"image": tensors(BLACK), "label": pa.array([0, 10], pa.uint8())},
+        "the column label holds 10; expected 0 to 9.",
+    ),
+    "null label": (
+        {"image": tensors(BLACK), "label": pa.array([0, None], pa.uint8())},
+        f"label: uint8 with nulls; {EXPECTED}",
+    ),
+}
+
+
+@pytest.mark.parametrize(("columns", "sentence"), BAD_COLUMNS.values(), ids=BAD_COLUMNS.keys())
+def test_bad_columns_are_named(columns, sentence, tmp_path):
+    """Each departure from the schema gives one sentence that names the file and what was expected."""
+    path = write_table(tmp_path / "train.parquet", columns)
+    with pytest.raises(DataError) as caught:
+        read_parquet(path)
+    assert str(caught.value).startswith(f"{path}: ")
+    assert sentence in str(caught.value)
+
+
+def test_nulls_inside_an_image_are_refused(tmp_path):
+    """A null pixel is found although the schema says that there is none."""
+    mask = np.zeros(BLACK.size, bool)
+    mask[3] = True
+    path = write_table(tmp_path / "train.parquet", {"image": tensors(BLACK, mask), "label": GOOD})
+    with pytest.raises(DataError) as caught:
+        read_parquet(path)
+    assert str(caught.value) == f"{path}: the column image holds nulls; expected none."
+
+
+@pytest.mark.parametrize("content", [b"", b"PAR1", b"PAR1" + bytes(60) + b"PAR1", b"<html>" * 20])
+def test_what_is_not_parquet_is_named(content, tmp_path):
+    """A file of another kind gives one sentence."""
+    path = tmp_path / "train.parquet"
+    path.write_bytes(content)
+    with pytest.raises(DataError, match=r"cannot be read as Parquet: [^\n]+\.$") as caught:
+        read_parquet(path)
+    assert str(caught.value).startswith(f"{path}: ")
+
+
+def test_a_missing_file_is_named(tmp_path):
+    """A file that is not there gives one sentence."""
+    with pytest.raises(DataError, match=r"none\.parquet: cannot be read as Parquet: "):
+        read_parquet(tmp_path / "none.parquet")
+
+
+@pytest.fixture
+def arrow_memory(digits_file) -> Iterator[None]:
+    """Fail when Arrow ever held more than 64 MiB at once during the test."""
+    previous = pa.default_memory_pool()
+    pa.set_memory_pool(COUNTED_MEMORY)
+    read_parquet(digits_file)
+    assert COUNTED_MEMORY.max_memory() > 600 * 784 * 4
+    yield
+    pa.set_memory_pool(previous)
+    assert COUNTED_MEMORY.max_memory() < 64 << 20
+
+
+def read_bytes(content: bytes) -> np.ndarray | None:
+    """Return the labels in a Parquet file, or None for a DataError."""
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "file"
+        path.write_bytes(content)
+        try:
+            return read_parquet(path)[1]
+        except DataError:
+            return None
+
+
+@pytest.mark.usefixtures("arrow_memory")
+@settings(max_examples=100, deadline=None)
+@given(content=st.binary(max_size=400), framed=st.booleans())
+def test_arbitrary_bytes_give_only_data_errors(content, framed):
+    """Whatever a file holds, only DataError comes out."""
+    read_bytes(b"PAR1" + content + len(content).to_bytes(4, "little") + b"PAR1" if framed else content)
+
+
+@pytest.mark.usefixtures("arrow_memory")
+@settings(max_examples=100, deadline=None)
+@given(data=st.data())
+def test_damaged_files_give_data_errors_or_rows(data, digits_file):
+    """A real file with bytes changed and its end cut off is refused, or read as rows of the schema."""
+    content = bytearray(digits_file.read_bytes())
+    footer = len(content) - int.from_bytes(content[-8:-4], "little") - 8
+    start = data.draw(st.one_of(st.integers(0, len(content) - 1), st.integers(footer, len(content) - 1)))
+    replacement = data.draw(st.binary(min_size=1, max_size=4))
+    content[start : start + len(replacement)] = replacement
+    end = data.draw(st.one_of(st.just(len(content)), st.integers(0, len(content))))
+    labels = read_bytes(bytes(content[:end]))
+    assert labels is None or labels.max() <= 9

@@ -1,0 +1,57 @@
+"""The parameters of the flow: one model for Prefect's form, the command line and the tests."""
+
+import pytest
+from pydantic import BaseModel, Field, ValidationError
+
+from dcgan.recipe import RECIPES
+from flows.parameters import TrainParameters, takes
+from flows.train import dcgan
+
+
+def test_prefects_form_is_the_model():
+    """Every field is a parameter of the flow, with its default and its description."""
+    schema = dcgan.parameters.model_dump()["properties"]
+    fields = TrainParameters.model_fields
+    assert schema.keys() == fields.keys()
+    assert {name: field["default"] for name, field in schema.items()} == {n: f.default for n, f in fields.items()}
+    assert {name: field["description"] for name, field in schema.items()} == {
+        name: field.description for name, field in fields.items()
+    }
+
+
+def test_prefects_form_refuses_what_the_model_refuses():
+    """Bounds and choices are in the schema, so the form itself refuses."""
+    schema = dcgan.parameters.model_dump()["properties"]
+    assert schema["recipe"]["enum"] == list(RECIPES)
+    assert {"minimum": 1, "type": "integer"} in schema["epochs"]["anyOf"]
+    assert schema["device"]["enum"] == ["auto", "cpu", "gpu"]
+
+
+def test_epochs_replace_the_recipes():
+    """`epochs` changes nothing else of the recipe."""
+    resolved = TrainParameters(recipe="classic", epochs=3).resolved_recipe()
+    assert resolved == RECIPES["classic"].model_copy(update={"epochs": 3})
+    assert TrainParameters(recipe="classic").resolved_recipe() == RECIPES["classic"]
+
+
+def test_unknown_parameters_are_refused():
+    """A misspelt parameter is an error, not a default."""
+    with pytest.raises(ValidationError, match="Extra inputs are not permitted"):
+        TrainParameters(epoch=3)
+
+
+def test_takes_hands_the_body_a_model():
+    """The body gets one value that is validated; the outside sees keyword parameters."""
+
+    class Parameters(BaseModel):
+        count: int = Field(1, ge=1, description="how many")
+
+    @takes(Parameters)
+    def body(parameters: Parameters) -> int:
+        """Return the count."""
+        return parameters.count
+
+    assert body() == 1
+    assert body(count=3) == 3
+    with pytest.raises(ValidationError):
+        body(count=0)

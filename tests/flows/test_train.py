@@ -1,0 +1,138 @@
+"""The pipeline as a flow, through a real Prefect server."""
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+from prefect.client.orchestration import get_client
+from prefect.client.schemas.filters import FlowRunFilter, FlowRunFilterId
+from prefect.exceptions import ParameterTypeError
+
+from dcgan.errors import DataError, TrainingDivergedError
+from dcgan.recipe import RECIPES
+from flows.train import dcgan, main
+from tasks.report import Summary
+from tasks.settings import read_settings
+from tasks.tracking.store import MODEL_NAME, Store
+
+
+@dataclass(frozen=True)
+class FlowResult:
+    """A flow run's summary, and where it wrote."""
+
+    state: Path
+    summary: Summary
+
+
+@pytest.fixture(scope="module")
+def flow_result(prefect_server, small_folder, tmp_path_factory) -> FlowResult:
+    """Run the whole flow once, on the small data set."""
+    state = tmp_path_factory.mktemp("flow") / "state"
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("DCGAN_STATE", str(state))
+        patch.delenv("MLFLOW_TRACKING_URI", raising=False)
+        return FlowResult(state, dcgan(recipe="smoke", epochs=1, seed=3, source=str(small_folder), device="cpu"))
+
+
+@pytest.fixture
+def result(flow_result, monkeypatch) -> FlowResult:
+    """Return the flow's result, with the settings of this process on its state folder."""
+    monkeypatch.setenv("DCGAN_STATE", str(flow_result.state))
+    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+    return flow_result
+
+
+def flow_run_of(summary):
+    """Return the Prefect flow run that the MLflow run names."""
+    run = Store(read_settings()).client.get_run(summary.run_id)
+    with get_client(sync_client=True) as client:
+        return client.read_flow_run(run.data.tags["prefect.flow_run_id"])
+
+
+def test_the_summary_says_what_was_made(result):
+    """Every field of the summary is that of the run."""
+    summary = result.summary
+    assert (summary.experiment, summary.model_name, summary.model_version) == ("dcgan", MODEL_NAME, 1)
+    assert (summary.recipe, summary.seed, summary.epochs, summary.steps) == ("smoke", 3, 1, 8)
+    assert summary.seconds.keys() == {"download", "prepare", "train", "render", "register"}
+    assert summary.state_dir == result.state
+    assert summary.resumed_from_epoch == 0
+    run = Store(read_settings()).client.get_run(summary.run_id)
+    assert run.info.status == "FINISHED"
+    assert run.data.metrics["generator_loss"] == summary.metrics["generator_loss"]
+
+
+def test_every_task_is_completed_once(result):
+    """The flow run is Completed, and so are its five tasks."""
+    flow_run = flow_run_of(result.summary)
+    assert flow_run.state_name == "Completed"
+    with get_client(sync_client=True) as client:
+        task_runs = client.read_task_runs(flow_run_filter=FlowRunFilter(id=FlowRunFilterId(any_=[flow_run.id])))
+    names = sorted(task_run.name.rsplit("-", 1)[0] for task_run in task_runs)
+    assert names == ["download", "prepare", "register", "render", "train"]
+    assert {task_run.state_name for task_run in task_runs} == {"Completed"}
+
+
+def test_prefect_shows_progress_and_figures(result):
+    """The flow run has a progress artifact that reached the end, and a summary that names the MLflow run."""
+    flow_run = flow_run_of(result.summary)
+    with get_client(sync_client=True) as client:
+        answer = client.request("POST", "/artifacts/filter", json={"flow_runs": {"id": {"any_": [str(flow_run.id)]}}})
+    artifacts = {artifact["key"]: artifact for artifact in answer.json()}
+    assert artifacts.keys() == {"training-progress", "training-summary"}
+    assert json.loads(json.dumps(artifacts["training-progress"]["data"])) == 100
+    assert result.summary.run_id in artifacts["training-summary"]["data"]
+
+
+def test_everything_is_written_under_the_state_folder(result):
+    """The data, the run's folder, the database and the artifacts lie there."""
+    assert {"data", "runs", "mlflow.db", "mlartifacts"} <= {path.name for path in result.state.iterdir()}
+
+
+def test_a_second_run_prepares_nothing_and_registers_the_next_version(result, small_folder, log):
+    """The same training again is a new run with the same bits, on the data that is already there."""
+    again = dcgan(recipe="smoke", epochs=1, seed=3, source=str(small_folder), device="cpu")
+    assert again.run_id != result.summary.run_id
+    assert again.model_version == 2
+    assert again.weights_sha256 == result.summary.weights_sha256
+
+
+@pytest.mark.usefixtures("prefect_server")
+def test_data_that_is_bad_fails_before_a_run_begins(state, tmp_path):
+    """A source that does not exist fails the flow in a sentence, and MLflow has no run."""
+    with pytest.raises(DataError, match="nowhere"):
+        dcgan(recipe="smoke", source=str(tmp_path / "nowhere"))
+    assert not (state / "mlflow.db").exists()
+
+
+@pytest.mark.usefixtures("prefect_server", "state")
+def test_a_training_that_diverges_is_failed_in_mlflow(small_folder, monkeypatch):
+    """A loss that is not finite ends flow and MLflow run as failed, with the sentence as its note."""
+    absurd = RECIPES["smoke"].model_copy(update={"generator_learning_rate": 1e30, "discriminator_learning_rate": 1e30})
+    monkeypatch.setitem(RECIPES, "smoke", absurd)
+    with pytest.raises(TrainingDivergedError) as failure:
+        dcgan(recipe="smoke", source=str(small_folder), device="cpu")
+    store = Store(read_settings())
+    (run,) = store.client.search_runs([store.experiment_id])
+    assert run.info.status == "FAILED"
+    assert run.data.tags["mlflow.note.content"] == str(failure.value)
+
+
+@pytest.mark.usefixtures("prefect_server")
+def test_parameters_are_refused_before_anything_runs(state):
+    """Prefect refuses what the model refuses."""
+    with pytest.raises(ParameterTypeError, match="recipe: Input should be 'fast', 'classic' or 'smoke'"):
+        dcgan(recipe="slow")
+    assert not (state / "data").exists()
+
+
+@pytest.mark.usefixtures("prefect_server")
+def test_the_command_writes_its_summary_and_says_where_to_look(result, small_folder, tmp_path, capsys):
+    """`python -m flows.train` ends with exit code 0, the summary as JSON, and the run's id on the terminal."""
+    file = tmp_path / "summary.json"
+    arguments = ["--recipe", "smoke", "--epochs", "1", "--seed", "3", "--source", str(small_folder), "--device", "cpu"]
+    assert main([*arguments, "--summary", str(file)]) == 0
+    summary = Summary.model_validate_json(file.read_text())
+    assert summary.weights_sha256 == result.summary.weights_sha256
+    assert summary.run_id in capsys.readouterr().out

@@ -1,0 +1,155 @@
+"""`make ui` and `make deploy` for real: servers, workers, deployments, and how they end."""
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import httpx
+import psutil
+import pytest
+
+pytestmark = [pytest.mark.e2e, pytest.mark.timeout(600)]
+
+CHECKOUT = Path(__file__).resolve().parents[2]
+READY = "Ctrl-C ends all of this."
+DEPLOYMENTS = {"train", "retrain", "smoke"}
+
+
+def free_port() -> int:
+    """Return a port of loopback that nobody holds."""
+    with socket.create_server(("127.0.0.1", 0)) as probe:
+        return probe.getsockname()[1]
+
+
+@dataclass(frozen=True)
+class Desk:
+    """A `make ui` that runs, and its addresses."""
+
+    process: subprocess.Popen[str]
+    state: Path
+    environment: dict[str, str]
+
+    @property
+    def prefect(self) -> str:
+        """The address of Prefect's API."""
+        return self.environment["PREFECT_API_URL"]
+
+    @property
+    def mlflow(self) -> str:
+        """The address of MLflow's server."""
+        return self.environment["MLFLOW_TRACKING_URI"]
+
+    def family(self) -> list[psutil.Process]:
+        """Return every process that it started."""
+        return psutil.Process(self.process.pid).children(recursive=True)
+
+    def find(self, what: str) -> list[dict[str, str]]:
+        """Return what Prefect's API finds without a filter."""
+        return httpx.post(f"{self.prefect}/{what}/filter", json={}, timeout=30).raise_for_status().json()
+
+    def deploy(self) -> None:
+        """Run `make deploy`'s program."""
+        subprocess.run([sys.executable, "-m", "operations.deploy"], cwd=CHECKOUT, env=self.environment, check=True)
+
+
+def start(state: Path) -> Desk:
+    """Start `make ui`'s program on free ports."""
+    environment = {
+        **os.environ,
+        "DCGAN_STATE": str(state),
+        "PREFECT_API_URL": f"http://127.0.0.1:{free_port()}/api",
+        "MLFLOW_TRACKING_URI": f"http://127.0.0.1:{free_port()}",
+        "PYTHONUNBUFFERED": "1",
+    }
+    process = subprocess.Popen(
+        [sys.executable, "-m", "operations.ui"],
+        cwd=CHECKOUT,
+        env=environment,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    )
+    return Desk(process, state, environment)
+
+
+@pytest.fixture(scope="module")
+def desk(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Desk]:
+    """Yield a desk that has said that everything runs."""
+    desk = start(tmp_path_factory.mktemp("desk") / "state")
+    assert desk.process.stdout is not None
+    said = []
+    for line in desk.process.stdout:
+        said.append(line.rstrip("\n"))
+        if said[-1] == READY:
+            break
+    assert said[-1] == READY, said
+    yield desk
+    desk.process.terminate()
+    desk.process.wait(120)
+
+
+def test_everything_answers_and_has_a_worker(desk: Desk) -> None:
+    """Both servers answer, and each pool has a worker that lives."""
+    assert httpx.get(f"{desk.prefect}/health").json() is True
+    assert httpx.get(f"{desk.mlflow}/health").text == "OK"
+    for pool in ("gpu", "cpu"):
+        workers = desk.find(f"work_pools/{pool}/workers")
+        assert [worker["status"] for worker in workers] == ["ONLINE"]
+        assert httpx.get(f"{desk.prefect}/work_pools/{pool}").json()["type"] == "process"
+
+
+def test_only_loopback_is_listened_on(desk: Desk) -> None:
+    """No server or worker can be reached from another machine."""
+    listening = [
+        connection.laddr.ip
+        for process in desk.family()
+        for connection in process.net_connections()
+        if connection.status == psutil.CONN_LISTEN
+    ]
+    assert len(listening) >= 2
+    assert set(listening) == {"127.0.0.1"}
+
+
+def test_deploying_again_changes_nothing(desk: Desk) -> None:
+    """Every deployment is there once after the first and after the second time, with its one schedule."""
+    desk.deploy()
+    first = {each["id"]: each["name"] for each in desk.find("deployments")}
+    desk.deploy()
+    deployments = desk.find("deployments")
+    assert {each["id"]: each["name"] for each in deployments} == first
+    assert set(first.values()) >= DEPLOYMENTS
+    (retrain,) = [each for each in deployments if each["name"] == "retrain"]
+    assert [schedule["schedule"]["timezone"] for schedule in retrain["schedules"]] == ["Etc/UTC"]
+    assert retrain["global_concurrency_limit"]["limit"] == 1
+    assert {each["name"] for each in desk.find("work_pools")} >= {"gpu", "cpu"}
+
+
+def test_a_server_that_dies_ends_everything(desk: Desk) -> None:
+    """When one process dies it is named, and the others end, flow runs, servers and workers alike."""
+    family = desk.family()
+    (server,) = [process for process in family if "mlflow" in process.cmdline() and "server" in process.cmdline()]
+    server.kill()
+    assert desk.process.stdout is not None
+    said = desk.process.stdout.read()
+    assert desk.process.wait(120) == 1
+    assert said.splitlines()[-1] == (
+        f"error: mlflow ended with exit code -9; its last words are in {desk.state / 'logs' / 'mlflow.log'}."
+    )
+    assert [process for process in family if process.is_running()] == []
+
+
+def test_a_signal_while_starting_ends_everything(tmp_path: Path) -> None:
+    """Ctrl-C before the servers answer leaves no process behind, and is no failure."""
+    desk = start(tmp_path / "state")
+    while len(family := desk.family()) < 2:
+        assert desk.process.poll() is None
+        time.sleep(0.05)
+    desk.process.send_signal(signal.SIGINT)
+    assert desk.process.wait(120) == 0
+    assert [process for process in family if process.is_running()] == []

@@ -1,0 +1,63 @@
+"""The locks in requirements/: complete, anonymous, and within pyproject's bounds."""
+
+import re
+import tomllib
+from pathlib import Path
+
+import pytest
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
+
+CHECKOUT = Path(__file__).resolve().parents[2]
+LOCKS = ("app", "dev", "gpu")
+PROJECT = tomllib.loads((CHECKOUT / "pyproject.toml").read_text())
+
+
+def text(name: str) -> str:
+    """Return a lock's text, one requirement with its hashes a line."""
+    return (CHECKOUT / "requirements" / f"{name}.txt").read_text().replace("\\\n", "")
+
+
+def entries(name: str) -> list[str]:
+    """Return a lock's lines without comments."""
+    return [line for line in text(name).splitlines() if line and not line.lstrip().startswith("#")]
+
+
+def locked(name: str) -> dict[str, str]:
+    """Return the versions of a lock by canonical package name."""
+    return {canonicalize_name(line.split("==")[0]): line.split("==")[1].split()[0] for line in entries(name)}
+
+
+@pytest.mark.parametrize("name", LOCKS)
+def test_every_requirement_is_pinned_and_hashed(name: str) -> None:
+    """What pip's --require-hashes demands: an exact version and a SHA-256 for each."""
+    wanted = re.compile(r"[A-Za-z0-9._-]+==\S+( ; [^-]+)?( +--hash=sha256:[0-9a-f]{64})+ *")
+    assert [line[:80] for line in entries(name) if not wanted.fullmatch(line)] == []
+    assert len(entries(name)) > 50
+
+
+@pytest.mark.parametrize("name", LOCKS)
+def test_no_lock_names_an_index(name: str) -> None:
+    """Nobody else's index, nor this one's, is asked for: no host, no path, no option but hashes."""
+    assert re.findall(r"\w+://\S+|--(?!hash)\S+|^-\w.*", text(name), flags=re.MULTILINE) == []
+
+
+@pytest.mark.parametrize(
+    ("name", "requirements"),
+    [
+        ("app", PROJECT["project"]["dependencies"]),
+        ("dev", PROJECT["project"]["dependencies"] + PROJECT["dependency-groups"]["dev"]),
+        ("gpu", PROJECT["project"]["dependencies"] + PROJECT["project"]["optional-dependencies"]["gpu"]),
+    ],
+)
+def test_bounds_admit_what_is_locked(name: str, requirements: list[str]) -> None:
+    """Every dependency of pyproject.toml is in the lock, at a version within its bounds."""
+    versions = locked(name)
+    wanted = [Requirement(requirement) for requirement in requirements]
+    assert [str(one) for one in wanted if not one.specifier.contains(versions[canonicalize_name(one.name)])] == []
+
+
+@pytest.mark.parametrize("name", ["dev", "gpu"])
+def test_other_locks_hold_the_application(name: str) -> None:
+    """Installing a larger lock over the application's changes none of its packages."""
+    assert locked("app").items() <= locked(name).items()

@@ -1,0 +1,155 @@
+"""A web server on the loopback that misbehaves on command."""
+
+import base64
+import socket
+import socketserver
+import struct
+import threading
+from collections import defaultdict
+from collections.abc import Callable, Iterator
+from contextlib import suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import pytest
+
+Answer = Callable[[socket.socket], None]
+
+
+def respond(body: bytes, status: str = "200 OK", length: int | None = None, extra: str = "") -> Answer:
+    """Return an answer with that body, and a Content-Length that may be false."""
+    head = f"HTTP/1.1 {status}\r\nContent-Length: {len(body) if length is None else length}\r\n{extra}"
+    return lambda connection: connection.sendall(f"{head}Connection: close\r\n\r\n".encode() + body)
+
+
+def redirect(location: str) -> Answer:
+    """Return a redirection to another address."""
+    return respond(b"", "302 Found", extra=f"Location: {location}\r\n")
+
+
+def reset_after(body: bytes) -> Answer:
+    """Return an answer that promises more than `body` and then resets the connection."""
+
+    def answer(connection: socket.socket) -> None:
+        respond(body, length=len(body) + 1000)(connection)
+        # no time to linger: closing sends RST
+        connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        connection.close()
+
+    return answer
+
+
+@dataclass
+class Web:
+    """The server's address, what it answers, and what it was asked."""
+
+    respond = staticmethod(respond)
+    redirect = staticmethod(redirect)
+    reset_after = staticmethod(reset_after)
+
+    address: str = ""
+    answers: defaultdict[str, list[Answer]] = field(default_factory=lambda: defaultdict(list))
+    asked: list[str] = field(default_factory=list)
+    passwords: list[str] = field(default_factory=list)
+    stopped: threading.Event = field(default_factory=threading.Event)
+
+    def answer(self, path: str, *answers: Answer) -> None:
+        """Give these answers to the next requests for a path, the last one ever after; 404 is for all other paths."""
+        self.answers[path] = list(answers)
+
+    def serve(self, prefix: str, folder: Path) -> str:
+        """Serve the files of a folder, and return their address."""
+        for file in folder.iterdir():
+            self.answer(f"{prefix}/{file.name}", respond(file.read_bytes()))
+        return self.address + prefix
+
+    def silence(self) -> Answer:
+        """Return an answer that never comes."""
+        return lambda _connection: self._wait(60)
+
+    def stall(self, body: bytes) -> Answer:
+        """Return an answer that stops in the middle of its body and keeps the connection."""
+
+        def answer(connection: socket.socket) -> None:
+            respond(body[: len(body) // 2], length=len(body))(connection)
+            self._wait(60)
+
+        return answer
+
+    def drip(self, body: bytes) -> Answer:
+        """Return an answer whose body comes a byte at a time, without end in a test's time."""
+
+        def answer(connection: socket.socket) -> None:
+            respond(b"", length=len(body))(connection)
+            for index in range(len(body)):
+                if self._wait(0.02):
+                    return
+                connection.sendall(body[index : index + 1])
+
+        return answer
+
+    def _wait(self, seconds: float) -> bool:
+        return self.stopped.wait(seconds)
+
+    def handle(self, connection: socket.socket) -> None:
+        """Answer one request."""
+        head = b""
+        while b"\r\n\r\n" not in head and (received := connection.recv(65536)):
+            head += received
+        if not head:
+            return
+        lines = head.decode("latin-1").split("\r\n")
+        path = lines[0].split()[1]
+        self.asked.append(path)
+        self.passwords += [
+            base64.b64decode(line.split()[2]).decode() for line in lines if line.lower().startswith("authorization:")
+        ]
+        planned = self.answers.get(path)
+        answer = respond(b"not here", "404 Not Found") if not planned else planned[0]
+        if planned and len(planned) > 1:
+            planned.pop(0)
+        answer(connection)
+
+
+class _Server(socketserver.ThreadingTCPServer):
+    daemon_threads = False
+    block_on_close = True
+    allow_reuse_address = True
+    request_queue_size = 32
+    web: Web
+
+
+class _Handler(socketserver.BaseRequestHandler):
+    server: _Server
+
+    def handle(self) -> None:
+        # the client leaves early when the server misbehaves, as it should
+        with suppress(BrokenPipeError, ConnectionResetError):
+            self.server.web.handle(self.request)
+
+
+@pytest.fixture(autouse=True)
+def no_proxy(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Reach the loopback directly, whatever proxy the environment names."""
+    monkeypatch.setenv("NO_PROXY", "127.0.0.1,localhost")
+
+
+@pytest.fixture
+def web() -> Iterator[Web]:
+    """Return a web server of this test's own, on a free port of the loopback."""
+    with _Server(("127.0.0.1", 0), _Handler) as server:
+        server.web = Web(f"http://127.0.0.1:{server.server_address[1]}")
+        thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02})
+        thread.start()
+        yield server.web
+        server.web.stopped.set()
+        server.shutdown()
+        thread.join()
+
+
+@pytest.fixture
+def nobody() -> Iterator[str]:
+    """Return an address of the loopback where nothing listens: its port is taken and never accepts."""
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        yield f"http://127.0.0.1:{taken.getsockname()[1]}"

@@ -1,0 +1,49 @@
+"""The preparation task: from a download to a prepared data set under the state folder."""
+
+import numpy as np
+import pytest
+
+from dcgan.dataset import load_split, read_manifest
+from dcgan.errors import DataError
+from tasks.download import download
+from tasks.prepare import prepare
+from tasks.settings import read_settings
+
+
+def test_the_whole_mnist_is_prepared(state):
+    """All 70,000 digits become Parquet under the state folder, by their digest, with MNIST's histogram and range."""
+    manifest = prepare.fn(download.fn("bundled"))
+    folder = state / "data" / "prepared" / "ca679089cd9dd461d7b26e36e51216fc71f9271f8082e09656a7c1d29a50483b"
+    assert read_settings().prepared / manifest.digest == folder
+    assert read_manifest(folder) == manifest
+    assert (manifest.source, manifest.train.rows, manifest.test.rows) == ("bundled", 60_000, 10_000)
+    assert manifest.train.label_histogram == (5923, 6742, 5958, 6131, 5842, 5421, 5918, 6265, 5851, 5949)
+    assert manifest.test.label_histogram == (980, 1135, 1032, 1010, 982, 892, 958, 1028, 974, 1009)
+    images, labels = load_split(folder, manifest, "train")
+    assert (images.shape, images.dtype, labels.shape) == ((60_000, 28, 28, 1), np.float32, (60_000,))
+    assert (float(images.min()), float(images.max())) == (-1.0, 1.0)
+
+
+def test_another_source_of_the_same_data_is_not_prepared_again(state, small_folder, tmp_path):
+    """The folder is found by the data, wherever the data came from and however it was packed."""
+    first = prepare.fn(download.fn(str(small_folder)))
+    before = {path: path.stat().st_mtime_ns for path in state.rglob("*.parquet")}
+    repacked = tmp_path / "repacked"
+    repacked.mkdir()
+    for path in small_folder.iterdir():
+        (repacked / path.name).write_bytes(path.read_bytes() + b"\0" * 8)  # gzip allows zeros at the end
+    again = download.fn(str(repacked))
+    assert again.source == str(repacked)
+    assert prepare.fn(again) == first
+    assert {path: path.stat().st_mtime_ns for path in state.rglob("*.parquet")} == before
+
+
+def test_a_download_that_vanished_is_named(state, small_folder):
+    """A file that is gone between the two tasks gives one sentence and no folder."""
+    downloaded = download.fn(str(small_folder))
+    (downloaded.folder / downloaded.test.labels.name).unlink()
+    with pytest.raises(DataError) as caught:
+        prepare.fn(downloaded)
+    path = downloaded.folder / downloaded.test.labels.name
+    assert str(caught.value) == f"{path}: cannot be read: No such file or directory."
+    assert list((state / "data" / "prepared").iterdir()) == []

@@ -1,0 +1,98 @@
+"""The registration task: a version that loads, agrees, tells where it came from, and exists once."""
+
+import json
+from pathlib import Path
+
+import keras
+import mlflow
+import numpy as np
+import pytest
+import tensorflow as tf
+from mlflow.exceptions import MlflowException
+
+from dcgan.checkpoint import load_checkpoint
+from dcgan.export import generator_from
+from dcgan.randomness import fixed_latents
+from tasks.register import register
+from tasks.settings import read_settings
+from tasks.tracking.models import MODEL_NAME, find_version, load_generator
+from tasks.tracking.store import Store
+
+
+@pytest.fixture
+def expected(trained):
+    """Return latents and the pictures that the trained generator gives for them."""
+    latents = fixed_latents(99, 5, 100)
+    generator = generator_from(load_checkpoint(trained.run.folder / "states" / "epoch-000002").arrays)
+    return latents, np.asarray(generator(latents, training=False))
+
+
+def test_the_version_gives_the_trained_pictures(trained, expected):
+    """Loaded through pyfunc it gives float32 (n, 28, 28, 1), those of the generator in memory."""
+    latents, pictures = expected
+    served = load_generator(trained.version).predict(latents)
+    assert (served.dtype, served.shape) == (np.float32, (5, 28, 28, 1))
+    np.testing.assert_allclose(served, pictures, rtol=0, atol=1e-5)
+
+
+def test_latents_of_another_shape_are_refused(trained):
+    """The signature is enforced."""
+    with pytest.raises(MlflowException, match=r"Shape of input"):
+        load_generator(trained.version).predict(np.zeros((2, 99), np.float32))
+
+
+def test_it_loads_with_stock_keras(trained, expected):
+    """The model file needs no custom objects, in safe mode."""
+    latents, pictures = expected
+    Store(read_settings())
+    folder = Path(mlflow.artifacts.download_artifacts(f"models:/{MODEL_NAME}/{trained.version}"))
+    model = keras.saving.load_model(next(folder.rglob("*.keras")), safe_mode=True)
+    assert all(type(layer).__module__.startswith("keras.") for layer in model.layers)
+    np.testing.assert_allclose(np.asarray(model(latents, training=False)), pictures, rtol=0, atol=1e-5)
+
+
+def test_the_saved_model_serves_by_name(trained, expected):
+    """The artifact for TensorFlow Serving has the signature `serving_default`: latents in, images out."""
+    latents, pictures = expected
+    folder = Store(read_settings()).client.download_artifacts(trained.run.run_id, "serving/1")
+    serve = tf.saved_model.load(folder).signatures["serving_default"]
+    images = serve(latents=tf.constant(latents))["images"]
+    np.testing.assert_allclose(images.numpy(), pictures, rtol=0, atol=1e-5)
+
+
+def test_the_version_tells_where_it_came_from(trained):
+    """Tags lead to the data and the weights, the description shows the picture and the figures."""
+    version = Store(read_settings()).client.get_model_version(MODEL_NAME, str(trained.version))
+    assert version.run_id == trained.run.run_id
+    assert version.tags["dcgan.dataset_digest"] == trained.dataset.digest
+    assert version.tags["dcgan.weights_sha256"] == trained.trained.weights_sha256
+    assert f"get-artifact?path=report%2Fsamples.png&run_uuid={trained.run.run_id}" in version.description
+    assert "| generator loss |" in version.description
+
+
+def test_requirements_and_example_are_explicit(trained):
+    """What the model needs is pinned, and its input example is sixteen latents."""
+    Store(read_settings())
+    folder = Path(mlflow.artifacts.download_artifacts(f"models:/{MODEL_NAME}/{trained.version}"))
+    requirements = (folder / "requirements.txt").read_text().splitlines()
+    assert [line.split("==")[0] for line in requirements] == ["mlflow", "keras", "tensorflow", "numpy"]
+    assert np.shape(json.loads((folder / "serving_input_example.json").read_text())["inputs"]) == (16, 100)
+
+
+def test_registering_again_gives_the_same_version(trained):
+    """A run has one version, however often the task runs."""
+    assert register.fn(trained.run, trained.dataset, trained.trained) == trained.version
+    assert len(Store(read_settings()).client.search_model_versions(f"run_id = '{trained.run.run_id}'")) == 1
+
+
+def test_a_model_logged_before_a_crash_is_used(trained, trained_again):
+    """Killed between logging the model and making its version, the run does not log it twice."""
+    store = Store(read_settings())
+    version = register.fn(trained_again, trained.dataset, trained.trained)
+    store.client.delete_model_version(MODEL_NAME, str(version))
+    assert find_version(store, trained_again.run_id) is None
+    register.fn(trained_again, trained.dataset, trained.trained)
+    logged = store.client.search_logged_models(
+        [store.experiment_id], filter_string=f"source_run_id = '{trained_again.run_id}'"
+    )
+    assert len(logged) == 1

@@ -1,0 +1,74 @@
+"""The tracking adapter: a store that answers or is refused, and records that are delivered exactly once."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from dcgan.checkpoint import load_checkpoint
+from dcgan.errors import TrackingError
+from tasks.settings import read_settings
+from tasks.tracking.runs import RECORDED_EPOCHS, EpochLog
+from tasks.tracking.store import Store
+
+ROOT = Path(__file__).parents[2]
+
+
+def test_the_default_store_lies_under_the_state_folder(state, monkeypatch, tmp_path):
+    """Database and artifacts are under the state folder, and nothing is written where the process stands."""
+    elsewhere = tmp_path / "elsewhere"
+    elsewhere.mkdir()
+    monkeypatch.chdir(elsewhere)
+    store = Store(read_settings())
+    experiment = store.client.get_experiment(store.experiment_id)
+    assert (state / "mlflow.db").exists()
+    assert experiment.artifact_location == (state / "mlartifacts" / "dcgan").as_uri()
+    assert list(elsewhere.iterdir()) == []
+
+
+@pytest.mark.usefixtures("state")
+def test_a_server_that_does_not_answer_is_named(monkeypatch, free_port):
+    """A dead address is one sentence at once, with its password masked."""
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"http://me:secret@127.0.0.1:{free_port}")
+    with pytest.raises(TrackingError) as refusal:
+        Store(read_settings())
+    assert str(refusal.value).startswith(f"The MLflow server http://***@127.0.0.1:{free_port} does not answer (")
+    assert "secret" not in str(refusal.value)
+
+
+@pytest.mark.usefixtures("state")
+def test_a_store_of_unknown_kind_is_refused(monkeypatch):
+    """An address that MLflow cannot use is one sentence."""
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "gopher://somewhere")
+    with pytest.raises(TrackingError, match=r"^The MLflow store gopher://somewhere failed: .*\.$"):
+        Store(read_settings())
+
+
+@pytest.mark.usefixtures("state")
+def test_two_processes_create_the_store_at_once():
+    """Two processes that begin with no database both succeed, with one experiment."""
+    program = "import flows; from tasks.settings import read_settings; from tasks.tracking.store import Store;"
+    program += "print(Store(read_settings()).experiment_id)"
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    both = [
+        subprocess.Popen([sys.executable, "-c", program], stdout=subprocess.PIPE, text=True, env=environment)
+        for _ in range(2)
+    ]
+    answers = [process.communicate(timeout=120)[0].strip() for process in both]
+    assert [process.returncode for process in both] == [0, 0]
+    assert answers[0] == answers[1] != ""
+
+
+@pytest.mark.parametrize("recorded", ["0", "1"])
+def test_delivering_again_doubles_nothing(trained, recorded):
+    """After a crash before the marker was written, metrics and pictures are still there once."""
+    store = Store(read_settings())
+    run_id = trained.run.run_id
+    store.client.set_tag(run_id, RECORDED_EPOCHS, recorded)
+    EpochLog(store, run_id).deliver(load_checkpoint(trained.run.folder / "states" / "epoch-000002"))
+    assert store.client.get_run(run_id).data.tags[RECORDED_EPOCHS] == "2"
+    for name in ("generator_loss", "epoch_seconds"):
+        assert [metric.step for metric in store.client.get_metric_history(run_id, name)] == [1, 2]
+    assert len(store.client.list_artifacts(run_id, "images")) == 4
