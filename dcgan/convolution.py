@@ -18,11 +18,11 @@ it is orthogonal but for a factor. Three observations make it cheap for maps as 
   wraps around falls upon zeros or upon outputs that nobody reads (Nussbaumer, Fast Fourier Transform and Convolution
   Algorithms, Springer 1982, chapter 3).
 * The input is real, so of each pair of conjugate frequencies one is needed; its complex product takes three real ones:
-  (a + ib)(c + id) = (p1 - p3) + i(p1 + p2) with p1 = c(a + b), p2 = a(d - c), p3 = b(c + d). A 7x7 map with 5x5 taps has
-  cyclic size 9, hence 1 real and 40 complex frequencies: R = 121 products where 25 taps at 49 positions are 1225.
+  (a + ib)(c + id) = (p1 - p3) + i(p1 + p2) with p1 = c(a + b), p2 = a(d - c), p3 = b(c + d). A 7x7 map with 5x5 taps
+  has cyclic size 9, hence 1 real and 40 complex frequencies: R = 121 products where 25 taps at 49 positions are 1225.
 * A stride of s splits the finer map into its s² phases (even and odd rows and columns), which become channels
-  (Vaidyanathan, Multirate Systems and Filter Banks, 1993, chapter 4). What is left is a convolution of stride 1 upon the
-  coarse grid with fewer taps for each phase. For 5x5 taps, stride 2 and a 7x7 grid the cyclic size is 8: R = 94.
+  (Vaidyanathan, Multirate Systems and Filter Banks, 1993, chapter 4). What is left is a convolution of stride 1 upon
+  the coarse grid with fewer taps for each phase. For 5x5 taps, stride 2 and a 7x7 grid the cyclic size is 8: R = 94.
 
 **Grid layout.** A map (batch, s·h, s·w, channels) is kept as (h·w, batch, s²·channels): positions of the coarse grid
 first, phases before channels. Networks that stay in this layout need no transposition between layers.
@@ -201,27 +201,21 @@ class DftConv2DTranspose(keras.layers.Conv2DTranspose):
         return _finish(self, from_grid(maps, (inputs.shape[1], inputs.shape[2]), self.strides[0]))
 
 
-def _algorithm_of(
-    layer: keras.layers.Layer, input_shape: tuple[int | None, ...], *, transposed: bool
-) -> Bilinear:
+def _algorithm_of(layer: keras.layers.Layer, input_shape: tuple[int | None, ...], *, transposed: bool) -> Bilinear:
     stride = layer.strides[0]
-    height, width = (int(size or 0) for size in input_shape[1:3])
     refinement = 1 if transposed else stride
-    if (
-        layer.padding != "same"
-        or layer.data_format != "channels_last"
-        or set(layer.strides) != {stride}
-        or set(layer.dilation_rate) != {1}
-        or getattr(layer, "groups", 1) != 1
-        or getattr(layer, "output_padding", None) is not None
-        or not height
-        or not width
-        or height % refinement
-        or width % refinement
-    ):
+    height, width = (int(size or 0) for size in input_shape[1:3])
+    computable = (
+        (layer.padding, layer.data_format) == ("same", "channels_last")
+        and (set(layer.strides), set(layer.dilation_rate)) == ({stride}, {1})
+        and (getattr(layer, "groups", 1), getattr(layer, "output_padding", None)) == (1, None)
+        and height * width > 0
+        and height % refinement == width % refinement == 0
+    )
+    if not computable:
         raise ValueError(
             f"{layer.name} cannot be computed in the Fourier domain; expected same padding, channels last, equal "
-            f"strides, no dilation, no groups, and a known map size that the stride divides, but maps are {input_shape}."
+            f"strides, no dilation, no groups, and a map size that the strides divide, not maps of {input_shape}."
         )
     return bilinear((height // refinement, width // refinement), layer.kernel_size, stride, transposed=transposed)
 
