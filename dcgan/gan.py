@@ -6,11 +6,14 @@ import keras
 import numpy as np
 import tensorflow as tf
 
+from dcgan.device import DeviceChoice, choose_devices, replica_part, resolve_convolution
 from dcgan.errors import CheckpointError
-from dcgan.losses import discriminator_loss, generator_loss
+from dcgan.grid import discriminator_training_pass, generator_training_pass
+from dcgan.losses import discriminator_loss, generator_loss, slopes
 from dcgan.networks import build_discriminator, build_generator
+from dcgan.optimizer import FusedAdam
 from dcgan.randomness import Stream
-from dcgan.recipe import LATENT_SIZE, Recipe
+from dcgan.recipe import IMAGE_SHAPE, LATENT_SIZE, Recipe
 
 
 class StepMetrics(NamedTuple):
@@ -28,21 +31,36 @@ class Gan:
     Args:
         recipe: the hyperparameters.
         seed: of the initial weights, the latents and the dropout masks.
-        images: float32 (n, 28, 28, 1) in [-1, 1], the training images; they are put on the device once.
+        images: float32 (n, 28, 28, 1) in [-1, 1], the training images; they are put on every device once.
+        device: `auto`, `cpu` or `gpu`.
+
+    Attributes:
+        devices: those that were chosen.
+        convolution: how the large convolutions are computed, `direct` or `dft`.
+
+    Raises:
+        DeviceError: there is no GPU, or the batch cannot be divided among several.
+        ConfigurationError: dft convolutions in mixed precision.
     """
 
-    def __init__(self, recipe: Recipe, seed: int, images: np.ndarray) -> None:
+    def __init__(self, recipe: Recipe, seed: int, images: np.ndarray, device: DeviceChoice = "auto") -> None:
         self.recipe = recipe
         self.seed = seed
-        self.generator = build_generator(seed)
-        self.discriminator = build_discriminator(seed)
-        self._generator_optimizer = _adam(recipe.generator_learning_rate, recipe, "generator_adam")
-        self._discriminator_optimizer = _adam(recipe.discriminator_learning_rate, recipe, "discriminator_adam")
-        # built before the first trace: otherwise the step is traced twice, and restoring would miss the moments
-        self._generator_optimizer.build(self.generator.trainable_variables)
-        self._discriminator_optimizer.build(self.discriminator.trainable_variables)
-        self._images = tf.constant(images)
-        self._run = tf.function(self._run_steps, reduce_retracing=False)
+        self.devices = choose_devices(device)
+        self.devices.require_divisible(recipe.batch_size)
+        self.convolution = resolve_convolution(recipe.convolution, recipe.precision, self.devices.kind)
+        with self.devices.strategy.scope():
+            self.generator = build_generator(seed, self.convolution, recipe.precision)
+            self.discriminator = build_discriminator(seed, self.convolution, recipe.precision)
+            self.generator_optimizer = _adam(recipe.generator_learning_rate, recipe, "generator_adam")
+            self.discriminator_optimizer = _adam(recipe.discriminator_learning_rate, recipe, "discriminator_adam")
+            # built before the first trace: otherwise the step is traced twice, and restoring would miss the moments
+            self.generator_optimizer.build(self.generator.trainable_variables)
+            self.discriminator_optimizer.build(self.discriminator.trainable_variables)
+            self._images = tf.Variable(images, trainable=False)
+        orders = tf.TensorSpec([None, recipe.batch_size], tf.int32)
+        self._run = tf.function(self._run_steps, input_signature=[orders, tf.TensorSpec([], tf.int32)])
+        self._generate = tf.function(self._inference, input_signature=[tf.TensorSpec([None, LATENT_SIZE], tf.float32)])
 
     def run(self, order: np.ndarray, first_step: int) -> StepMetrics:
         """Train on batches in one compiled call.
@@ -56,7 +74,7 @@ class Gan:
 
     def generate(self, latents: np.ndarray) -> np.ndarray:
         """Return images float32 (n, 28, 28, 1) for latents float32 (n, 100), batch statistics not touched."""
-        return np.asarray(self.generator(latents, training=False))
+        return self._generate(latents).numpy()
 
     def state(self) -> dict[str, np.ndarray]:
         """Return a copy of every array that training changes, by name, generator first, each network in layer order."""
@@ -83,45 +101,87 @@ class Gan:
             variable.assign(state[name])
 
     def _variables(self) -> dict[str, keras.Variable]:
-        groups = (self.generator, self.discriminator, self._generator_optimizer, self._discriminator_optimizer)
+        groups = (self.generator, self.discriminator, self.generator_optimizer, self.discriminator_optimizer)
         return {f"{group.name}/{_within(group, v)}": v for group in groups for v in _variables_of(group)}
 
+    def _inference(self, latents: tf.Tensor) -> tf.Tensor:
+        return self.generator(latents, training=False)
+
     def _run_steps(self, order: tf.Tensor, first_step: tf.Tensor) -> list[tf.Tensor]:
+        strategy = self.devices.strategy
         steps = tf.shape(order)[0]
         histories = [tf.TensorArray(tf.float32, steps) for _ in StepMetrics._fields]
         for index in tf.range(steps):
-            images = tf.gather(self._images, order[index])
-            metrics = self._step(images, first_step + index)
+            shares = strategy.run(self._step, args=(order[index], first_step + index))
+            metrics = [strategy.reduce(tf.distribute.ReduceOp.SUM, share, axis=None) for share in shares]
             histories = [history.write(index, metric) for history, metric in zip(histories, metrics, strict=True)]
         return [history.stack() for history in histories]
 
-    def _step(self, images: tf.Tensor, step: tf.Tensor) -> list[tf.Tensor]:
-        """Update both networks from gradients that are both taken before either update."""
-        latents = tf.random.stateless_normal(
-            [self.recipe.batch_size, LATENT_SIZE], self._seed(Stream.LATENTS, step), alg="philox"
+    def _step(self, rows: tf.Tensor, step: tf.Tensor) -> list[tf.Tensor]:
+        """Update both networks on one device, from gradients that are both taken before either update.
+
+        Returns:
+            This device's share of each metric; the metric is the sum of all shares.
+        """
+        images, latents = self._draw(rows, step)
+        with tf.GradientTape() as generator_tape:
+            generated = self._generator_pass(latents)
+        # pairs of a real and a generated image, so that several devices divide the dropout masks as they do the images
+        pairs = tf.reshape(tf.stack([images, generated], axis=1), [-1, *IMAGE_SHAPE])
+        with tf.GradientTape() as discriminator_tape:
+            discriminator_tape.watch(pairs)
+            logits = self._discriminator_pass(pairs, self._seed(Stream.DROPOUT, step))
+        real_logits, generated_logits = tf.unstack(tf.reshape(logits, [-1, 2]), axis=1)
+
+        slope = slopes(real_logits, generated_logits)
+        logit_gradients = tf.reshape(tf.stack([slope.real, slope.generated], axis=1), [-1, 1]) / self.recipe.batch_size
+        *gradients_d, at_pairs = discriminator_tape.gradient(
+            logits, [*_tensors(self.discriminator), pairs], output_gradients=logit_gradients
         )
-        with tf.GradientTape() as generator_tape, tf.GradientTape() as discriminator_tape:
-            generated = self.generator(latents, training=True)
-            real_logits = self.discriminator([images, self._seed(Stream.DROPOUT_REAL, step)], training=True)
-            generated_logits = self.discriminator(
-                [generated, self._seed(Stream.DROPOUT_GENERATED, step)], training=True
-            )
-            loss_g = generator_loss(generated_logits)
-            loss_d = discriminator_loss(real_logits, generated_logits)
-        gradients_g = generator_tape.gradient(loss_g, self.generator.trainable_variables)
-        gradients_d = discriminator_tape.gradient(loss_d, self.discriminator.trainable_variables)
-        self._generator_optimizer.apply(gradients_g, self.generator.trainable_variables)
-        self._discriminator_optimizer.apply(gradients_d, self.discriminator.trainable_variables)
-        real_accuracy = tf.reduce_mean(tf.cast(real_logits > 0, tf.float32))
-        generated_accuracy = tf.reduce_mean(tf.cast(generated_logits < 0, tf.float32))
-        return [loss_g, loss_d, real_accuracy, generated_accuracy]
+        at_generated = tf.reshape(at_pairs, [-1, 2, *IMAGE_SHAPE])[:, 1] * tf.reshape(slope.ratio, [-1, 1, 1, 1])
+        gradients_g = generator_tape.gradient(generated, _tensors(self.generator), output_gradients=at_generated)
+        self.generator_optimizer.apply(gradients_g, self.generator.trainable_variables)
+        self.discriminator_optimizer.apply(gradients_d, self.discriminator.trainable_variables)
+        return [metric / len(self.devices.names) for metric in _metrics(real_logits, generated_logits)]
+
+    def _draw(self, rows: tf.Tensor, step: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+        """Return this device's part of the step's real images and latents."""
+        size = self.recipe.batch_size // len(self.devices.names)
+        seed = self._seed(Stream.LATENTS, step)
+        latents = replica_part(
+            lambda shape: tf.random.stateless_normal(shape, seed, alg="philox"), [size, LATENT_SIZE], batch_axis=0
+        )
+        return tf.gather(self._images, replica_part(lambda _: rows, [size], batch_axis=0)), latents
+
+    def _generator_pass(self, latents: tf.Tensor) -> tf.Tensor:
+        if self.convolution == "dft":
+            return generator_training_pass(self.generator, latents)
+        return self.generator(latents, training=True)
+
+    def _discriminator_pass(self, images: tf.Tensor, seed: tf.Tensor) -> tf.Tensor:
+        if self.convolution == "dft":
+            return discriminator_training_pass(self.discriminator, images, seed)
+        return self.discriminator([images, seed], training=True)
 
     def _seed(self, stream: Stream, step: tf.Tensor) -> tf.Tensor:
         return tf.random.experimental.stateless_fold_in([self.seed, int(stream)], step, alg="philox")
 
 
+def _metrics(real_logits: tf.Tensor, generated_logits: tf.Tensor) -> StepMetrics:
+    return StepMetrics(
+        generator_loss(generated_logits),
+        discriminator_loss(real_logits, generated_logits),
+        tf.reduce_mean(tf.cast(real_logits > 0, tf.float32)),
+        tf.reduce_mean(tf.cast(generated_logits < 0, tf.float32)),
+    )
+
+
+def _tensors(network: keras.Model) -> list[tf.Variable]:
+    return [variable.value for variable in network.trainable_variables]
+
+
 def _adam(learning_rate: float, recipe: Recipe, name: str) -> keras.optimizers.Adam:
-    return keras.optimizers.Adam(learning_rate, beta_1=recipe.beta_1, beta_2=recipe.beta_2, name=name)
+    return FusedAdam(learning_rate, beta_1=recipe.beta_1, beta_2=recipe.beta_2, name=name)
 
 
 def _variables_of(group: keras.Model | keras.optimizers.Optimizer) -> list[keras.Variable]:

@@ -1,85 +1,108 @@
-"""The seed's two networks, in stock Keras layers except for the discriminator's dropout.
+"""The seed's two networks.
 
 The architecture is the seed article's, which is TensorFlow's DCGAN tutorial's: strided convolutions instead of
 pooling, batch normalisation in the generator, leaky rectifiers (Radford et al., https://arxiv.org/abs/1511.06434,
 section 3). Initial weights are Keras' defaults (Glorot uniform, zero biases), drawn from `seed` so that the same seed
 gives the same bits.
+
+All layers are stock Keras layers, except for the discriminator's dropout and, where `convolution` is "dft", the three
+convolutions between maps of many channels. Weights have the same names and shapes either way.
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from functools import partial
+from typing import Literal
 
 import keras
+import tensorflow as tf
 
+from dcgan.convolution import DftConv2D, DftConv2DTranspose
 from dcgan.layers import SeededDropout
+from dcgan.normalization import LEAKY_SLOPE
 from dcgan.randomness import layer_seed
-from dcgan.recipe import IMAGE_SHAPE, LATENT_SIZE
+from dcgan.recipe import IMAGE_SHAPE, LATENT_SIZE, Precision
 
-LEAKY_SLOPE = 0.3  # Keras' default, which the seed uses; the DCGAN paper has 0.2
 DROPOUT_RATE = 0.3
 KERNEL_SIZE = 5
 
 
-def build_generator(seed: int = 0) -> keras.Model:
+def build_generator(
+    seed: int = 0, convolution: Literal["direct", "dft"] = "direct", precision: Precision = "float32"
+) -> keras.Model:
     """Return the network from latents float32 (n, 100) to images float32 (n, 28, 28, 1) in (-1, 1)."""
     initializers = _initializers(seed, first=0)
     layers = keras.layers
+    transposed = partial(
+        DftConv2DTranspose if convolution == "dft" else layers.Conv2DTranspose,
+        kernel_size=KERNEL_SIZE,
+        padding="same",
+        use_bias=False,
+        dtype=precision,
+    )
     return keras.Sequential(
         [
             keras.Input((LATENT_SIZE,), name="latents"),
-            layers.Dense(7 * 7 * 256, use_bias=False, kernel_initializer=next(initializers), name="project"),
-            layers.BatchNormalization(name="project_norm"),
-            layers.LeakyReLU(LEAKY_SLOPE, name="project_relu"),
-            layers.Reshape((7, 7, 256), name="to_maps"),
-            _transposed(128, 1, next(initializers), name="refine"),
-            layers.BatchNormalization(name="refine_norm"),
-            layers.LeakyReLU(LEAKY_SLOPE, name="refine_relu"),
-            _transposed(64, 2, next(initializers), name="to_14x14"),
-            layers.BatchNormalization(name="to_14x14_norm"),
-            layers.LeakyReLU(LEAKY_SLOPE, name="to_14x14_relu"),
-            _transposed(1, 2, next(initializers), name="to_28x28", activation="tanh"),
+            layers.Dense(
+                7 * 7 * 256, use_bias=False, kernel_initializer=next(initializers), dtype=precision, name="project"
+            ),
+            *_normalized("project", precision),
+            layers.Reshape((7, 7, 256), dtype=precision, name="to_maps"),
+            transposed(128, strides=1, kernel_initializer=next(initializers), name="refine"),
+            *_normalized("refine", precision),
+            transposed(64, strides=2, kernel_initializer=next(initializers), name="to_14x14"),
+            *_normalized("to_14x14", precision),
+            # float32 also under mixed precision: pictures leave the network in it
+            layers.Conv2DTranspose(
+                1,
+                KERNEL_SIZE,
+                strides=2,
+                padding="same",
+                use_bias=False,
+                activation="tanh",
+                kernel_initializer=next(initializers),
+                dtype="float32",
+                name="to_28x28",
+            ),
         ],
         name="generator",
     )
 
 
-def build_discriminator(seed: int = 0) -> keras.Model:
+def build_discriminator(
+    seed: int = 0, convolution: Literal["direct", "dft"] = "direct", precision: Precision = "float32"
+) -> keras.Model:
     """Return the network from [images float32 (n, 28, 28, 1), dropout seed int32 (2,)] to logits float32 (n, 1)."""
     initializers = _initializers(seed, first=16)
     layers = keras.layers
+    strided: dict[str, object] = {"kernel_size": KERNEL_SIZE, "strides": 2, "padding": "same", "dtype": precision}
+    between_maps = DftConv2D if convolution == "dft" else layers.Conv2D
     images = keras.Input(IMAGE_SHAPE, name="images")
     dropout_seed = keras.Input(batch_shape=(2,), dtype="int32", name="dropout_seed")
-    x = _strided(64, next(initializers), name="to_14x14")(images)
-    x = layers.LeakyReLU(LEAKY_SLOPE, name="to_14x14_relu")(x)
-    x = SeededDropout(DROPOUT_RATE, index=0, name="to_14x14_dropout")((x, dropout_seed))
-    x = _strided(128, next(initializers), name="to_7x7")(x)
-    x = layers.LeakyReLU(LEAKY_SLOPE, name="to_7x7_relu")(x)
-    x = SeededDropout(DROPOUT_RATE, index=1, name="to_7x7_dropout")((x, dropout_seed))
-    x = layers.Flatten(name="flatten")(x)
+    x = layers.Conv2D(64, kernel_initializer=next(initializers), name="to_14x14", **strided)(images)
+    x = _rectified_and_dropped("to_14x14", 0, precision)(x, dropout_seed)
+    x = between_maps(128, kernel_initializer=next(initializers), name="to_7x7", **strided)(x)
+    x = _rectified_and_dropped("to_7x7", 1, precision)(x, dropout_seed)
+    x = layers.Flatten(dtype=precision, name="flatten")(x)
     # float32 also under mixed precision: the loss is computed from these
     logits = layers.Dense(1, kernel_initializer=next(initializers), dtype="float32", name="logit")(x)
     return keras.Model([images, dropout_seed], logits, name="discriminator")
 
 
-def _transposed(
-    filters: int, strides: int, initializer: keras.Initializer, name: str, activation: str | None = None
-) -> keras.layers.Layer:
-    return keras.layers.Conv2DTranspose(
-        filters,
-        KERNEL_SIZE,
-        strides=strides,
-        padding="same",
-        use_bias=False,
-        activation=activation,
-        kernel_initializer=initializer,
-        name=name,
-        dtype="float32" if filters == 1 else None,  # pictures leave the network in float32
-    )
+def _normalized(name: str, precision: Precision) -> list[keras.layers.Layer]:
+    # several devices normalise by the whole batch's statistics, as one device does
+    several_devices = tf.distribute.get_strategy().num_replicas_in_sync > 1
+    return [
+        keras.layers.BatchNormalization(synchronized=several_devices, dtype=precision, name=f"{name}_norm"),
+        keras.layers.LeakyReLU(LEAKY_SLOPE, dtype=precision, name=f"{name}_relu"),
+    ]
 
 
-def _strided(filters: int, initializer: keras.Initializer, name: str) -> keras.layers.Layer:
-    return keras.layers.Conv2D(
-        filters, KERNEL_SIZE, strides=2, padding="same", kernel_initializer=initializer, name=name
-    )
+def _rectified_and_dropped(
+    name: str, index: int, precision: Precision
+) -> Callable[[keras.KerasTensor, keras.KerasTensor], keras.KerasTensor]:
+    rectifier = keras.layers.LeakyReLU(LEAKY_SLOPE, dtype=precision, name=f"{name}_relu")
+    dropout = SeededDropout(DROPOUT_RATE, index=index, dtype=precision, name=f"{name}_dropout")
+    return lambda x, seed: dropout((rectifier(x), seed))
 
 
 def _initializers(seed: int, first: int) -> Iterator[keras.Initializer]:

@@ -18,7 +18,7 @@ from dcgan.randomness import Stream, fixed_latents, numpy_generator
 from dcgan.recipe import LATENT_SIZE, SMOKE
 
 LATENTS = fixed_latents(0, 5, LATENT_SIZE)
-TOLERANCE = 1e-5  # of pixels in [-1, 1]
+TOLERANCE = 5e-5  # of pixels in [-1, 1]: the Fourier domain rounds in other places than stock layers
 
 
 @pytest.fixture(scope="module")

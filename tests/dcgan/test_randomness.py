@@ -45,8 +45,7 @@ def test_stream_values_are_kept():
         "INITIAL_WEIGHTS": 0,
         "ORDER": 1,
         "LATENTS": 2,
-        "DROPOUT_REAL": 3,
-        "DROPOUT_GENERATED": 4,
+        "DROPOUT": 3,
         "FIXED_LATENTS": 5,
     }
 
