@@ -6,8 +6,9 @@ be brought up to date.
 
 import hashlib
 import logging
-from collections.abc import Iterable
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from types import MappingProxyType
 from typing import Self
 
 import numpy as np
@@ -16,6 +17,9 @@ from pydantic import BaseModel, ConfigDict
 from dcgan.provenance import Configuration, code_digest, environment
 
 logger = logging.getLogger(__name__)
+
+
+SELECTION = "frechet_distance"  # the metric by which the best epoch is chosen
 
 
 class EpochRecord(BaseModel):
@@ -42,6 +46,12 @@ class Description(BaseModel):
     records: tuple[EpochRecord, ...]
 
 
+def best_epoch(records: Iterable[EpochRecord]) -> int | None:
+    """Return the epoch with the smallest Fréchet distance, the first of equals; None where none was evaluated."""
+    evaluated = [record for record in records if SELECTION in record.metrics]
+    return min(evaluated, key=lambda record: record.metrics[SELECTION]).epoch if evaluated else None
+
+
 @dataclass(frozen=True)
 class Checkpoint:
     """A training's state after `description.epoch` epochs.
@@ -50,11 +60,13 @@ class Checkpoint:
         description: counters, configuration, code, environment and the figures of every epoch so far.
         arrays: what `Gan.state()` gives, by name.
         grids: uint8 (epochs, height, width), the picture of every epoch so far.
+        best: the weights of the best generator so far, as it was shown, by their paths; empty where none is kept.
     """
 
     description: Description
     arrays: dict[str, np.ndarray]
     grids: np.ndarray
+    best: Mapping[str, np.ndarray] = field(default_factory=dict)
 
     @classmethod
     def make(
@@ -62,6 +74,7 @@ class Checkpoint:
         configuration: Configuration,
         arrays: dict[str, np.ndarray],
         history: Iterable[tuple[EpochRecord, np.ndarray]],
+        best: Mapping[str, np.ndarray] = MappingProxyType({}),
     ) -> Self:
         """Return the checkpoint after the last epoch of `history`, made by this code on this machine."""
         records, grids = zip(*history, strict=True)
@@ -73,7 +86,12 @@ class Checkpoint:
             environment=dict(environment()),
             records=records,
         )
-        return cls(description, arrays, np.stack(grids))
+        return cls(description, arrays, np.stack(grids), best)
+
+    @property
+    def best_epoch(self) -> int | None:
+        """The epoch with the smallest Fréchet distance so far, None where none was evaluated."""
+        return best_epoch(self.description.records)
 
     @property
     def epoch(self) -> int:

@@ -24,6 +24,7 @@ ARRAYS_FILE = "arrays.npz"
 DESCRIPTION_FILE = "checkpoint.json"
 DIGESTS_FILE = "checkpoint.sha256"
 GRIDS = "history/grids"
+BEST = "best/"
 
 # what NumPy and zipfile raise for files that are not what NumPy wrote; a NotImplementedError is a RuntimeError
 UNREADABLE = (OSError, EOFError, MemoryError, RuntimeError, TypeError, ValueError, zipfile.BadZipFile, zlib.error)
@@ -32,7 +33,8 @@ UNREADABLE = (OSError, EOFError, MemoryError, RuntimeError, TypeError, ValueErro
 def save_checkpoint(path: Path, checkpoint: Checkpoint) -> None:
     """Write a checkpoint as the folder `path`, which appears whole or not at all."""
     with atomic_folder(path) as folder:
-        np.savez(folder / ARRAYS_FILE, allow_pickle=False, **checkpoint.arrays, **{GRIDS: checkpoint.grids})
+        best = {f"{BEST}{name}": array for name, array in checkpoint.best.items()}
+        np.savez(folder / ARRAYS_FILE, allow_pickle=False, **checkpoint.arrays, **best, **{GRIDS: checkpoint.grids})
         (folder / DESCRIPTION_FILE).write_text(checkpoint.description.model_dump_json(indent=1))
         (folder / DIGESTS_FILE).write_text(_digests(folder))
 
@@ -59,7 +61,8 @@ def load_checkpoint(path: Path) -> Checkpoint:
             f"The checkpoint {path} is inconsistent: it holds {len(records)} records and grids {grids.shape}, "
             f"expected {description.epoch} of each."
         )
-    return Checkpoint(description, arrays, grids)
+    best = {name.removeprefix(BEST): arrays.pop(name) for name in list(arrays) if name.startswith(BEST)}
+    return Checkpoint(description, arrays, grids, best)
 
 
 def _digests(folder: Path) -> str:

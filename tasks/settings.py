@@ -35,9 +35,19 @@ class Settings(BaseSettings):
         return self.root / "data" / "prepared"
 
     @property
+    def evaluators(self) -> Path:
+        """Where the classifiers of data sets other than MNIST lie, a folder for each dataset digest."""
+        return self.root / "data" / "evaluators"
+
+    @property
     def runs(self) -> Path:
         """Where trainings keep their state, a folder for each MLflow run."""
         return self.root / "runs"
+
+    @property
+    def generated(self) -> Path:
+        """Where generated pictures go when no other place is named."""
+        return self.root / "generated"
 
     @property
     def tracking_uri(self) -> str:

@@ -13,12 +13,14 @@ from dcgan.errors import TrackingError
 from dcgan.run_folder import RunFolder
 from tasks.progress import ProgressDisplay
 from tasks.quiet import import_tensorflow
+from tasks.references import reference_of
 from tasks.run import Run
 from tasks.settings import read_settings
 from tasks.state import final_state, newest_state
 
 if TYPE_CHECKING:
     from dcgan.checkpoint import Checkpoint
+    from dcgan.device import DeviceChoice
     from tasks.tracking.runs import EpochLog
 
 logger = logging.getLogger("dcgan.train")
@@ -38,13 +40,14 @@ class Trained(BaseModel):
 
 
 @task
-def train(run: Run, dataset: Manifest, device: str) -> Trained:
+def train(run: Run, dataset: Manifest, device: "DeviceChoice") -> Trained:
     """Train to the recipe's last epoch, from the run's newest state, and record every epoch.
 
     It is called, never submitted: the main thread is where SIGTERM arrives.
     """
     import_tensorflow()
     from dcgan.dataset import load_split
+    from dcgan.quality.while_training import epoch_evaluator
     from dcgan.training import train as epoch_reports
     from tasks.tracking.runs import EpochLog, system_metrics
     from tasks.tracking.store import Store
@@ -57,9 +60,10 @@ def train(run: Run, dataset: Manifest, device: str) -> Trained:
     if start:
         _record(start, folder, log)
     images, _ = load_split(settings.prepared / dataset.digest, dataset, "train")
+    evaluate = epoch_evaluator(reference_of(dataset, "evaluator")) if run.configuration.recipe.evaluate_every else None
     speeds = []
     with ProgressDisplay() as display, system_metrics(store, run.run_id):
-        for report in epoch_reports(run.configuration, images, start, device, display.show):
+        for report in epoch_reports(run.configuration, images, start, device, evaluate, display.show):
             folder.save(report.checkpoint)
             _record(report.checkpoint, folder, log)
             display.finish_epoch(report.record)

@@ -23,12 +23,12 @@ from dcgan.checkpoint_files import (
     save_checkpoint,
 )
 from dcgan.errors import CheckpointError
-from dcgan.export import generator_from
 from dcgan.files import TEMPORARY_PREFIX, sha256_of_file
 from dcgan.gan import Gan
 from dcgan.networks import build_discriminator
 from dcgan.provenance import Configuration, environment
 from dcgan.recipe import SMOKE
+from dcgan.showcase import Showcase
 
 CONFIGURATION = Configuration(recipe=SMOKE, seed=1, dataset_digest="d" * 64)
 ARRAYS = {
@@ -366,7 +366,7 @@ def test_weights_sha256_is_of_the_layers_weights():
     discriminator = build_discriminator(99)
     for variable in discriminator.weights:
         variable.assign(state[variable.path if variable.path in state else f"discriminator/{variable.path}"])
-    layers = [*generator_from(state).layers, *discriminator.layers]
+    layers = [*Showcase(SMOKE, 3).generator(state).layers, *discriminator.layers]
     raw = [weight.astype("<f4").tobytes() for layer in layers for weight in layer.get_weights()]
     assert sum(map(len, raw)) == 4 * (2_330_944 + 212_865)
     checkpoint = Checkpoint(checkpoint_after(1).description, state, np.zeros((1, 2, 2), np.uint8))

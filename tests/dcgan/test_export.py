@@ -11,11 +11,12 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from dcgan.export import export_saved_model, generator_from
+from dcgan.export import export_saved_model
 from dcgan.files import TEMPORARY_PREFIX
 from dcgan.gan import Gan
 from dcgan.randomness import Stream, fixed_latents, numpy_generator
 from dcgan.recipe import LATENT_SIZE, SMOKE
+from dcgan.showcase import Showcase
 
 LATENTS = fixed_latents(0, 5, LATENT_SIZE)
 TOLERANCE = 5e-5  # of pixels in [-1, 1]: the Fourier domain rounds in other places than stock layers
@@ -38,7 +39,7 @@ def gan() -> Gan:
 @pytest.fixture(scope="module")
 def generator(gan) -> keras.Model:
     """Return the generator of the model's state."""
-    return generator_from(gan.state())
+    return Showcase(SMOKE, 5).generator(gan.state())
 
 
 @pytest.fixture(scope="module")
