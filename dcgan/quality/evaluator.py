@@ -80,6 +80,19 @@ def evaluator_for(
         DataError: images or labels are not what they should be.
         ModelError: the bundled weights are missing or damaged.
     """
+    if (found := find_evaluator(role, dataset_digest, cache, bundled)) is not None:
+        return found
+    stored = train_weights(PLANS[role], dataset_digest, train, test)
+    save_weights(cache / dataset_digest / f"{role}.npz", stored)
+    return Evaluator(stored)
+
+
+def find_evaluator(role: Role, dataset_digest: str, cache: Path, bundled: Path = BUNDLED) -> Evaluator | None:
+    """Return the classifier of a data set if it is bundled or cached; the arguments are those of `evaluator_for`.
+
+    Raises:
+        ModelError: the bundled weights are missing or damaged.
+    """
     stored = load_weights(bundled / f"{role}.npz")
     if stored.card.dataset_digest == dataset_digest:
         return Evaluator(stored)
@@ -88,10 +101,8 @@ def evaluator_for(
         try:
             return Evaluator(load_weights(path))
         except ModelError as error:
-            logger.warning("The %s is trained again: %s", role, error)
-    stored = train_weights(PLANS[role], dataset_digest, train, test)
-    save_weights(path, stored)
-    return Evaluator(stored)
+            logger.warning("The %s that was kept is of no use: %s", role, error)
+    return None
 
 
 def train_weights(plan: Plan, dataset_digest: str, train: Split, test: Split) -> StoredWeights:

@@ -4,9 +4,12 @@ import pytest
 from pydantic import ValidationError
 
 from dcgan.errors import ModelError
-from dcgan.quality.gate import Gate, Verdict, decide
+from dcgan.quality.bounds import Bounds
+from dcgan.quality.evaluator import BUNDLED
+from dcgan.quality.gate import Gate, Verdict, decide, gate_for
 from dcgan.quality.noise import Estimate
 from dcgan.quality.report import QualityReport
+from dcgan.quality.stored_weights import load_weights
 
 
 def _report(frechet=30.0, noise=0.5, **changes):
@@ -30,6 +33,14 @@ def _report(frechet=30.0, noise=0.5, **changes):
         "copied_share": figure(0.01),
     }
     return QualityReport(**{**fields, **changes})
+
+
+@pytest.fixture
+def bundled_bounds():
+    """What MNIST's images of known quality get from the bundled evaluator."""
+    digest = load_weights(BUNDLED / "evaluator.npz").card.weights_sha256[:16]
+    (file,) = BUNDLED.glob(f"bounds-{digest}-*.json")
+    return Bounds.model_validate_json(file.read_bytes())
 
 
 def test_the_first_candidate_needs_no_champion():
@@ -110,3 +121,10 @@ def test_a_verdict_is_a_value():
     assert Verdict.model_validate_json(verdict.model_dump_json()) == verdict
     with pytest.raises(ValidationError):
         verdict.passed = False
+
+
+def test_the_bound_on_the_distance_has_the_classifiers_scale(bundled_bounds):
+    """A quarter of an untrained generator's distance: above the blurred images', below the untrained generator's."""
+    limit = gate_for(bundled_bounds).max_frechet_distance
+    assert limit == bundled_bounds.untrained.frechet_distance.value / 4
+    assert bundled_bounds.blurred.frechet_distance.value < limit
