@@ -25,6 +25,9 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger("dcgan.train")
 
+# whether another run of the same configuration, data, code and machine ends in the same bits
+EXACT = {"cpu": "yes", "gpu": "not promised: operations of GPUs may sum in another order each time"}
+
 
 class Trained(BaseModel):
     """What a training ended with; its state is the newest in the run's folder."""
@@ -47,15 +50,18 @@ def train(run: Run, dataset: Manifest, device: "DeviceChoice") -> Trained:
     """
     import_tensorflow()
     from dcgan.dataset import load_split
+    from dcgan.device import choose_devices
     from dcgan.quality.while_training import epoch_evaluator
     from dcgan.training import train as epoch_reports
-    from tasks.tracking.runs import EpochLog, system_metrics
+    from tasks.tracking.runs import EpochLog, system_metrics, tag_run
     from tasks.tracking.store import Store
 
     settings = read_settings()
     store = Store(settings)
     folder = RunFolder(run.folder)
     log = EpochLog(store, run.run_id)
+    devices = choose_devices(device)
+    tag_run(store, run.run_id, {"dcgan.device": ", ".join(devices.names), "dcgan.exact": EXACT[devices.kind]})
     start = newest_state(run, store) if run.resumed else None
     if start:
         _record(start, folder, log)
