@@ -21,7 +21,8 @@ help:  ## explain every target
 	  | while IFS='|' read -r target text; do printf '  %-14s %s\n' "$$target" "$$text"; done
 	@echo
 	@echo "Variables of train: RECIPE=fast|classic|smoke EPOCHS=N SEED=N SOURCE=auto|bundled|DIR|URL"
-	@echo "  RESUME=auto|never|RUN_ID DEVICE=auto|cpu|gpu, and ARGS for any other flag of python -m flows.train."
+	@echo "  RESUME=auto|never|RUN_ID DEVICE=auto|cpu|gpu"
+	@echo "  PROMOTION=auto|manual, and ARGS for any other flag of python -m flows.train."
 	@echo "ARGS goes to pytest too: make test ARGS='-k idx'."
 	@echo "Variables of set-up: PYTHON=/path/to/python3.11 (up to 3.13) for a new .venv, GPU=1 for CUDA's libraries."
 
@@ -33,7 +34,7 @@ flag = $(if $(call given,$1),--$2 '$(subst ','\'',$($1))')
 
 train: $(APP)  ## train, track, render and register: the whole pipeline in this process
 	@$(RUN) flows.train $(call flag,RECIPE,recipe) $(call flag,EPOCHS,epochs) $(call flag,SEED,seed) \
-	  $(call flag,SOURCE,source) $(call flag,RESUME,resume) $(call flag,DEVICE,device) $(call given,ARGS)
+	  $(call flag,SOURCE,source) $(call flag,RESUME,resume) $(call flag,DEVICE,device) $(call flag,PROMOTION,promotion) $(call given,ARGS)
 
 test: $(DEV)  ## run the default tests
 	$(RUN) pytest -m "not e2e and not browser" $(call given,ARGS)

@@ -9,15 +9,47 @@ from types import FrameType
 from typing import Any, TypeVar
 
 from prefect.exceptions import TerminationSignal
-from pydantic import BaseModel, ValidationError
+from pydantic import BaseModel, Field, ValidationError
 from pydantic_settings import BaseSettings, CliApp, PydanticBaseSettingsSource, SettingsConfigDict, SettingsError
 
 from dcgan.errors import ConfigurationError, DcganError
 from flows.embedded import prefect_server
 
 C = TypeVar("C", bound=BaseModel)
+F = TypeVar("F", bound="CommandFlags")
 
 DONE, FAILED, BAD_ARGUMENTS, INTERRUPTED, TERMINATED = 0, 1, 2, 130, 143
+NOTHING_HALF_DONE = "Nothing is left half done."
+
+
+class CommandFlags(BaseModel):
+    """What every command can be told besides the parameters of its flow."""
+
+    debug: bool = Field(False, description="show tracebacks")
+
+
+def run_flow(
+    model: type[F],
+    program: str,
+    arguments: list[str],
+    body: Callable[[F], object],
+    after_signal: str = NOTHING_HALF_DONE,
+) -> int:
+    """Run a flow's command and return its exit code.
+
+    Args:
+        model: the command's flags.
+        program: what the user typed to get here.
+        arguments: the rest.
+        body: does the work.
+        after_signal: what an interrupted user should know.
+    """
+    try:
+        command = parse(model, program, arguments)
+    except ConfigurationError as error:
+        _say(f"error: {error}")
+        return BAD_ARGUMENTS
+    return run_command(lambda: body(command), debug=command.debug, after_signal=after_signal)
 
 
 def parse(model: type[C], program: str, arguments: list[str]) -> C:
@@ -51,7 +83,7 @@ def parse(model: type[C], program: str, arguments: list[str]) -> C:
         raise ConfigurationError(f"{str(error).splitlines()[0].rstrip('.')}; see {program} --help.") from None
 
 
-def run_command(body: Callable[[], object], *, debug: bool) -> int:
+def run_command(body: Callable[[], object], *, debug: bool, after_signal: str = NOTHING_HALF_DONE) -> int:
     """Run a command's body and return its exit code; a failure is told in one sentence."""
     signal.signal(signal.SIGTERM, _raise_termination)
     _log_to_console(debug=debug)
@@ -61,9 +93,11 @@ def run_command(body: Callable[[], object], *, debug: bool) -> int:
     except DcganError as error:
         return _fail(str(error), debug=debug)
     except KeyboardInterrupt:
-        return _interrupted("Interrupted", INTERRUPTED)
+        _say(f"Interrupted. {after_signal}")
+        return INTERRUPTED
     except TerminationSignal:
-        return _interrupted("Terminated", TERMINATED)
+        _say(f"Terminated. {after_signal}")
+        return TERMINATED
     except Exception as error:  # noqa: BLE001 - whatever went wrong, its user gets a sentence and an exit code
         return _fail(f"Unexpected {type(error).__name__}: {error}", debug=debug)
     return DONE
@@ -74,11 +108,6 @@ def _fail(sentence: str, *, debug: bool) -> int:
         traceback.print_exc()
     _say(f"error: {sentence}")
     return FAILED
-
-
-def _interrupted(how: str, code: int) -> int:
-    _say(f"{how}. The training's state is saved after every epoch: the same command goes on from there.")
-    return code
 
 
 def _raise_termination(number: int, _frame: FrameType | None) -> None:

@@ -66,12 +66,8 @@ def test_the_environment_does_not_leak_into_flags(state, monkeypatch, capsys):
     [
         (DataError("The file x is bad; expected y."), 1, "error: The file x is bad; expected y.\n"),
         (RuntimeError("boom"), 1, "error: Unexpected RuntimeError: boom\n"),
-        (KeyboardInterrupt(), 130, "Interrupted. The training's state is saved after every epoch: "),
-        (
-            TerminationSignal(signal=signal.SIGTERM),
-            143,
-            "Terminated. The training's state is saved after every epoch: ",
-        ),
+        (KeyboardInterrupt(), 130, "Interrupted. Nothing is left half done.\n"),
+        (TerminationSignal(signal=signal.SIGTERM), 143, "Terminated. Nothing is left half done.\n"),
     ],
 )
 def test_exit_codes(error, code, sentence, capsys):
