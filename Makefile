@@ -21,27 +21,29 @@ help:  ## explain every target
 	  | while IFS='|' read -r target text; do printf '  %-14s %s\n' "$$target" "$$text"; done
 	@echo
 	@echo "Variables of train: RECIPE=fast|classic|smoke EPOCHS=N SEED=N SOURCE=auto|bundled|DIR|URL"
-	@echo "  RESUME=auto|never|RUN_ID DEVICE=auto|cpu|gpu, and ARGS for any other flag of python -m flows.train."
+	@echo "  RESUME=auto|never|RUN_ID DEVICE=auto|cpu|gpu"
+	@echo "  PROMOTION=auto|manual, and ARGS for any other flag of python -m flows.train."
 	@echo "ARGS goes to pytest too: make test ARGS='-k idx'."
 	@echo "Variables of set-up: PYTHON=/path/to/python3.11 (up to 3.13) for a new .venv, GPU=1 for CUDA's libraries."
 
 setup: $(APP)  ## install what training needs into .venv (GPU=1: with CUDA's libraries)
 
-# A variable of the command line as a flag; one of the environment that happens to have the name is not meant.
-flag = $(if $(filter command,$(origin $1)),$(if $($1),--$2 '$(subst ','\'',$($1))'))
+# A variable of the command line, and the same as a flag; what the environment happens to call so is not meant.
+given = $(if $(filter command,$(origin $1)),$($1))
+flag = $(if $(call given,$1),--$2 '$(subst ','\'',$($1))')
 
 train: $(APP)  ## train, track, render and register: the whole pipeline in this process
 	@$(RUN) flows.train $(call flag,RECIPE,recipe) $(call flag,EPOCHS,epochs) $(call flag,SEED,seed) \
-	  $(call flag,SOURCE,source) $(call flag,RESUME,resume) $(call flag,DEVICE,device) $(ARGS)
+	  $(call flag,SOURCE,source) $(call flag,RESUME,resume) $(call flag,DEVICE,device) $(call flag,PROMOTION,promotion) $(call given,ARGS)
 
 test: $(DEV)  ## run the default tests
-	$(RUN) pytest -m "not e2e and not browser" $(ARGS)
+	$(RUN) pytest -m "not e2e and not browser" $(call given,ARGS)
 
 test-e2e: $(DEV)  ## run the slow tests: real servers, a real worker, a real deployment
-	$(RUN) pytest -m e2e $(ARGS)
+	$(RUN) pytest -m e2e $(call given,ARGS)
 
 test-browser: $(DEV)  ## look at the MLflow UI with a real Chromium, which must be installed
-	$(RUN) pytest -m browser $(ARGS)
+	$(RUN) pytest -m browser $(call given,ARGS)
 
 check: $(DEV)  ## check format, lint, types and import contracts; edits nothing
 	$(VENV)/bin/ruff format --check .
@@ -54,7 +56,7 @@ fix: $(DEV)  ## format, and mend what the linter can mend
 	$(VENV)/bin/ruff check --fix .
 
 bench: $(DEV)  ## measure this machine and write the figures under benchmarks/
-	$(RUN) benchmarks $(ARGS)
+	$(RUN) benchmarks $(call given,ARGS)
 
 ui: $(APP)  ## start Prefect's server, MLflow's UI and a worker for each pool, until Ctrl-C
 	@$(RUN) operations.ui

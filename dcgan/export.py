@@ -1,23 +1,12 @@
 """The generator as others load it: a Keras file, or a SavedModel for TensorFlow Serving."""
 
-from collections.abc import Mapping
 from pathlib import Path
 
 import keras
-import numpy as np
 import tensorflow as tf
 
 from dcgan.files import atomic_folder
-from dcgan.networks import build_generator
 from dcgan.recipe import LATENT_SIZE
-
-
-def generator_from(arrays: Mapping[str, np.ndarray]) -> keras.Model:
-    """Return the generator of a training's state (what `Gan.state()` gives), in stock Keras layers."""
-    generator = build_generator()
-    for variable in generator.weights:
-        variable.assign(arrays[variable.path])
-    return generator
 
 
 def export_saved_model(generator: keras.Model, folder: Path) -> None:

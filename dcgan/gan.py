@@ -11,9 +11,10 @@ from dcgan.errors import CheckpointError
 from dcgan.grid import discriminator_training_pass, generator_training_pass
 from dcgan.losses import discriminator_loss, generator_loss, slopes
 from dcgan.networks import build_discriminator, build_generator
-from dcgan.optimizer import FusedAdam
+from dcgan.optimizer import adam
 from dcgan.randomness import Stream
 from dcgan.recipe import IMAGE_SHAPE, LATENT_SIZE, Recipe
+from dcgan.showcase import AVERAGE, average_decay
 
 
 class StepMetrics(NamedTuple):
@@ -52,11 +53,13 @@ class Gan:
         with self.devices.strategy.scope():
             self.generator = build_generator(seed, self.convolution, recipe.precision)
             self.discriminator = build_discriminator(seed, self.convolution, recipe.precision)
-            self.generator_optimizer = _adam(recipe.generator_learning_rate, recipe, "generator_adam")
-            self.discriminator_optimizer = _adam(recipe.discriminator_learning_rate, recipe, "discriminator_adam")
+            steps = recipe.epochs * (len(images) // recipe.batch_size)
+            self.generator_optimizer = adam(recipe.generator_learning_rate, recipe, steps, "generator_adam")
+            self.discriminator_optimizer = adam(recipe.discriminator_learning_rate, recipe, steps, "discriminator_adam")
             # built before the first trace: otherwise the step is traced twice, and restoring would miss the moments
             self.generator_optimizer.build(self.generator.trainable_variables)
             self.discriminator_optimizer.build(self.discriminator.trainable_variables)
+            self._averages = _copies(self.generator) if recipe.average_half_life_images else []
             self._images = tf.Variable(images, trainable=False)
         orders = tf.TensorSpec([None, recipe.batch_size], tf.int32)
         self._run = tf.function(self._run_steps, input_signature=[orders, tf.TensorSpec([], tf.int32)])
@@ -102,7 +105,10 @@ class Gan:
 
     def _variables(self) -> dict[str, keras.Variable]:
         groups = (self.generator, self.discriminator, self.generator_optimizer, self.discriminator_optimizer)
-        return {f"{group.name}/{_within(group, v)}": v for group in groups for v in _variables_of(group)}
+        named = {f"{group.name}/{_within(group, v)}": v for group in groups for v in _variables_of(group)}
+        weights = self.generator.trainable_variables if self._averages else []
+        averages = zip(weights, self._averages, strict=True)
+        return named | {f"{AVERAGE}/{_within(self.generator, weight)}": average for weight, average in averages}
 
     def _inference(self, latents: tf.Tensor) -> tf.Tensor:
         return self.generator(latents, training=False)
@@ -142,7 +148,15 @@ class Gan:
         gradients_g = generator_tape.gradient(generated, _tensors(self.generator), output_gradients=at_generated)
         self.generator_optimizer.apply(gradients_g, self.generator.trainable_variables)
         self.discriminator_optimizer.apply(gradients_d, self.discriminator.trainable_variables)
+        self._average(step)
         return [metric / len(self.devices.names) for metric in _metrics(real_logits, generated_logits)]
+
+    def _average(self, step: tf.Tensor) -> None:
+        """Move the averaged weights toward those that this step has left."""
+        if half_life := self.recipe.average_half_life_images:
+            share = 1 - average_decay(step, self.recipe.batch_size, half_life)
+            for average, weight in zip(self._averages, _tensors(self.generator), strict=True):
+                average.assign_add(share * (weight - average))
 
     def _draw(self, rows: tf.Tensor, step: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
         """Return this device's part of the step's real images and latents."""
@@ -176,12 +190,20 @@ def _metrics(real_logits: tf.Tensor, generated_logits: tf.Tensor) -> StepMetrics
     )
 
 
+def _copies(network: keras.Model) -> list[tf.Variable]:
+    return [
+        tf.Variable(
+            weight.value,
+            trainable=False,
+            synchronization=tf.VariableSynchronization.ON_READ,
+            aggregation=tf.VariableAggregation.ONLY_FIRST_REPLICA,
+        )
+        for weight in network.trainable_variables
+    ]
+
+
 def _tensors(network: keras.Model) -> list[tf.Variable]:
     return [variable.value for variable in network.trainable_variables]
-
-
-def _adam(learning_rate: float, recipe: Recipe, name: str) -> keras.optimizers.Adam:
-    return FusedAdam(learning_rate, beta_1=recipe.beta_1, beta_2=recipe.beta_2, name=name)
 
 
 def _variables_of(group: keras.Model | keras.optimizers.Optimizer) -> list[keras.Variable]:

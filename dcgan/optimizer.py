@@ -1,7 +1,40 @@
-"""Adam as one TensorFlow operation per variable."""
+"""Adam as one TensorFlow operation per variable, with the learning rate that the recipe asks for."""
 
 import keras
 import tensorflow as tf
+
+from dcgan.recipe import Recipe
+
+
+def adam(learning_rate: float, recipe: Recipe, steps: int, name: str) -> keras.optimizers.Adam:
+    """Return the optimizer of one network.
+
+    Args:
+        learning_rate: in the beginning.
+        recipe: both betas, and the share of the training after which the rate falls.
+        steps: of the whole training.
+        name: of the optimizer.
+    """
+    begin = round(recipe.decay_from * steps)
+    rate = LinearDecay(learning_rate, begin, steps) if begin < steps else learning_rate
+    return FusedAdam(rate, beta_1=recipe.beta_1, beta_2=recipe.beta_2, name=name)
+
+
+class LinearDecay(keras.optimizers.schedules.LearningRateSchedule):
+    """A learning rate that stays until the step `begin` and then falls linearly, to zero at the step `end`."""
+
+    def __init__(self, initial: float, begin: int, end: int) -> None:
+        super().__init__()
+        self.initial, self.begin, self.end = initial, begin, end
+
+    def __call__(self, step: tf.Tensor) -> tf.Tensor:
+        """Return the rate of a step, a float32 scalar."""
+        left = (self.end - tf.cast(step, tf.float32)) / (self.end - self.begin)
+        return self.initial * tf.clip_by_value(left, 0.0, 1.0)
+
+    def get_config(self) -> dict[str, float]:
+        """Return what makes this schedule again."""
+        return {"initial": self.initial, "begin": self.begin, "end": self.end}
 
 
 class FusedAdam(keras.optimizers.Adam):

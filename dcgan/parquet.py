@@ -4,7 +4,7 @@
 CanonicalExtensions.html#fixed-shape-tensor, normalised to [-1, 1]; `label` is uint8.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, cast
@@ -41,13 +41,24 @@ def write_parquet(path: Path, images: np.ndarray, labels: np.ndarray, metadata: 
         labels: uint8 (n,).
         metadata: kept in the file's schema.
     """
+    parts = (slice(start, start + ROW_GROUP_ROWS) for start in range(0, len(images), ROW_GROUP_ROWS))
+    write_row_groups(path, ((normalise(images[rows]), labels[rows]) for rows in parts), metadata)
+
+
+def write_row_groups(path: Path, groups: Iterable[tuple[np.ndarray, np.ndarray]], metadata: dict[str, str]) -> None:
+    """Write one row group after another, so that no more than one is in memory.
+
+    Args:
+        path: the file to write.
+        groups: images float32 (n, 28, 28, 1) in [-1, 1] and labels uint8 (n,) of each row group.
+        metadata: kept in the file's schema.
+    """
     schema = SCHEMA.with_metadata(metadata)
     with pq.ParquetWriter(path, schema, compression="zstd", use_dictionary=True, write_statistics=["label"]) as writer:
-        for start in range(0, len(images), ROW_GROUP_ROWS):
-            rows = slice(start, start + ROW_GROUP_ROWS)
-            values = pa.array(normalise(images[rows]).reshape(-1))
-            tensors = pa.ExtensionArray.from_storage(IMAGE_TYPE, pa.FixedSizeListArray.from_arrays(values, PIXELS))
-            writer.write_batch(pa.record_batch([tensors, pa.array(labels[rows])], schema=schema))
+        for images, labels in groups:
+            storage = pa.FixedSizeListArray.from_arrays(pa.array(images.reshape(-1)), PIXELS)
+            tensors = pa.ExtensionArray.from_storage(IMAGE_TYPE, storage)
+            writer.write_batch(pa.record_batch([tensors, pa.array(labels)], schema=schema))
 
 
 def row_groups(path: Path) -> Iterator[tuple[np.ndarray, np.ndarray]]:

@@ -54,7 +54,7 @@ def code_digest() -> str:
 
 @functools.cache
 def environment() -> Mapping[str, str]:
-    """Return what else the bits depend on: package versions, Python, the processor, and oneDNN's switch."""
+    """Return what else the bits depend on: package versions, Python, and the processor."""
     return MappingProxyType(
         {
             **{package: version(package) for package in PACKAGES},

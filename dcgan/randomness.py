@@ -17,7 +17,11 @@ class Stream(IntEnum):
     ORDER = 1
     LATENTS = 2
     DROPOUT = 3
+    SETTLING = 4
     FIXED_LATENTS = 5
+    EPOCH_EVALUATION = 6
+    EVALUATION = 7
+    GENERATION = 8
 
 
 def numpy_generator(seed: int, stream: Stream, position: int = 0) -> np.random.Generator:

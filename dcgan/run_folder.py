@@ -7,7 +7,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from dcgan.checkpoint import Checkpoint, save_checkpoint
+from dcgan.checkpoint import Checkpoint
+from dcgan.checkpoint_files import save_checkpoint
 from dcgan.errors import ConfigurationError
 from dcgan.files import TEMPORARY_PREFIX, atomic_folder
 

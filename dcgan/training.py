@@ -3,19 +3,22 @@
 import resource
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 
+import keras
 import numpy as np
 
-from dcgan.checkpoint import Checkpoint, EpochRecord
+from dcgan.checkpoint import Checkpoint, EpochRecord, best_epoch
+from dcgan.device import DeviceChoice
 from dcgan.errors import DataError, TrainingDivergedError
 from dcgan.gan import Gan, StepMetrics
 from dcgan.provenance import Configuration
 from dcgan.randomness import epoch_order, fixed_latents
-from dcgan.recipe import LATENT_SIZE
+from dcgan.recipe import LATENT_SIZE, Recipe
 from dcgan.rendering import GRID_SIDE, image_grid
+from dcgan.showcase import Showcase
 
 SECONDS_PER_CALL = 1.0  # how long Python waits for the device: signals and progress are handled in between
 
@@ -55,7 +58,8 @@ def train(
     configuration: Configuration,
     images: np.ndarray,
     start: Checkpoint | None = None,
-    device: str = "auto",
+    device: DeviceChoice = "auto",
+    evaluate: Callable[[keras.Model], Mapping[str, float]] | None = None,
     on_progress: Callable[[Progress], None] = lambda _: None,
 ) -> Iterator[EpochReport]:
     """Train from the beginning or from a checkpoint, and yield a report after every epoch.
@@ -65,12 +69,14 @@ def train(
         images: float32 (n, 28, 28, 1) in [-1, 1], the training images.
         start: the state to go on from; its later bits are those of a training never interrupted.
         device: `auto`, `cpu` or `gpu`.
+        evaluate: gives the figures of the generator that is shown; asked every `evaluate_every` epochs and at the end.
         on_progress: told how far it is, about once a second.
 
     Raises:
         DataError: a batch is larger than the data.
         TrainingDivergedError: a loss is not finite; the epoch is not reported.
         CheckpointError: `start` holds other arrays than this model.
+        DeviceError: the device is not there.
     """
     recipe = configuration.recipe
     images = images[: recipe.max_images]
@@ -79,19 +85,30 @@ def train(
             f"A batch of {recipe.batch_size} images is larger than the training set of {len(images)}; "
             "expected a smaller batch_size or more data."
         )
-    gan = Gan(recipe, configuration.seed, images)
-    history = _history(start)
+    gan = Gan(recipe, configuration.seed, images, device)
+    history, best = _history(start), dict(start.best) if start else {}
     if start:
         gan.restore(start.arrays)
+    showcase = Showcase(recipe, configuration.seed, gan.convolution)
     latents = fixed_latents(configuration.seed, GRID_SIDE**2, LATENT_SIZE)
     clock = _EpochClock()
     for epoch in range(len(history) + 1, recipe.epochs + 1):
         order = epoch_order(configuration.seed, epoch, len(images), recipe.batch_size)
         metrics = _run_epoch(gan, order, epoch, clock, on_progress)
-        grid = image_grid(gan.generate(latents))
-        seconds, record = clock.finish(epoch, len(order), recipe.batch_size, metrics)
+        arrays = gan.state()
+        generator = showcase.generator(arrays)
+        grid = image_grid(np.asarray(generator(latents, training=False)))
+        figures = evaluate(generator) if evaluate and _is_due(recipe, epoch) else {}
+        seconds, record = clock.finish(epoch, len(order), recipe.batch_size, metrics, figures)
         history.append((record, grid))
-        yield EpochReport(record, grid, seconds, Checkpoint.make(configuration, gan.state(), history))
+        if recipe.releases == "best" and best_epoch(record for record, _ in history) == epoch:
+            best = {weight.path: weight.numpy() for weight in generator.weights}
+        yield EpochReport(record, grid, seconds, Checkpoint.make(configuration, arrays, history, best))
+
+
+def _is_due(recipe: Recipe, epoch: int) -> bool:
+    every = recipe.evaluate_every
+    return every is not None and (epoch % every == 0 or epoch == recipe.epochs)
 
 
 def _history(start: Checkpoint | None) -> list[tuple[EpochRecord, np.ndarray]]:
@@ -128,14 +145,16 @@ def _run_epoch(
 
 
 def _require_finite(metrics: StepMetrics, epoch: int, first_step: int) -> None:
-    for name in ("generator_loss", "discriminator_loss"):
-        finite = np.isfinite(getattr(metrics, name))
-        if not finite.all():
-            step = first_step + int(np.argmin(finite))
-            raise TrainingDivergedError(
-                f"The {name.replace('_', ' ')} is not finite at step {step} (epoch {epoch}); "
-                "expected finite losses: lower the learning rates or use float32."
-            )
+    """Raise for the first step with a loss that is not finite: the other network's loss follows a step later."""
+    losses = np.stack([metrics.discriminator_loss, metrics.generator_loss], axis=1)
+    if np.isfinite(losses).all():
+        return
+    step, column = np.argwhere(~np.isfinite(losses))[0]
+    network = ("discriminator", "generator")[column]
+    raise TrainingDivergedError(
+        f"The {network} loss is not finite at step {first_step + step} (epoch {epoch}); "
+        "expected finite losses: lower the learning rates or use float32."
+    )
 
 
 class _EpochClock:
@@ -165,7 +184,9 @@ class _EpochClock:
             self.seconds_per_step = seconds / steps
         self._traced = True
 
-    def finish(self, epoch: int, steps: int, batch_size: int, metrics: StepMetrics) -> tuple[float, EpochRecord]:
+    def finish(
+        self, epoch: int, steps: int, batch_size: int, metrics: StepMetrics, evaluated: Mapping[str, float]
+    ) -> tuple[float, EpochRecord]:
         """Return the epoch's seconds and its record, and begin the next epoch."""
         now = time.perf_counter()
         seconds = now - self._epoch_began
@@ -176,6 +197,7 @@ class _EpochClock:
             "epoch_seconds": seconds,
             "overhead_seconds": seconds - step_seconds,
             "peak_memory_mb": peak_memory_mb(),
+            **evaluated,
         }
         self._epoch_began, self._steps, self._step_seconds = now, 0, 0.0
         record = EpochRecord(epoch=epoch, step=epoch * steps, finished_at=time.time(), metrics=figures)

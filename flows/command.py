@@ -1,7 +1,6 @@
 """A flow as a command: flags in, one clear sentence when something is wrong, an exit code that says how it ended."""
 
 import logging
-import os
 import signal
 import sys
 import traceback
@@ -9,17 +8,48 @@ from collections.abc import Callable
 from types import FrameType
 from typing import Any, TypeVar
 
-import httpx
 from prefect.exceptions import TerminationSignal
-from pydantic import BaseModel, ValidationError
+from pydantic import BaseModel, Field, ValidationError
 from pydantic_settings import BaseSettings, CliApp, PydanticBaseSettingsSource, SettingsConfigDict, SettingsError
 
 from dcgan.errors import ConfigurationError, DcganError
+from flows.embedded import prefect_server
 
 C = TypeVar("C", bound=BaseModel)
+F = TypeVar("F", bound="CommandFlags")
 
 DONE, FAILED, BAD_ARGUMENTS, INTERRUPTED, TERMINATED = 0, 1, 2, 130, 143
-ANSWER_SECONDS = 5.0
+NOTHING_HALF_DONE = "Nothing is left half done."
+
+
+class CommandFlags(BaseModel):
+    """What every command can be told besides the parameters of its flow."""
+
+    debug: bool = Field(False, description="show tracebacks")
+
+
+def run_flow(
+    model: type[F],
+    program: str,
+    arguments: list[str],
+    body: Callable[[F], object],
+    after_signal: str = NOTHING_HALF_DONE,
+) -> int:
+    """Run a flow's command and return its exit code.
+
+    Args:
+        model: the command's flags.
+        program: what the user typed to get here.
+        arguments: the rest.
+        body: does the work.
+        after_signal: what an interrupted user should know.
+    """
+    try:
+        command = parse(model, program, arguments)
+    except ConfigurationError as error:
+        _say(f"error: {error}")
+        return BAD_ARGUMENTS
+    return run_command(lambda: body(command), debug=command.debug, after_signal=after_signal)
 
 
 def parse(model: type[C], program: str, arguments: list[str]) -> C:
@@ -53,19 +83,21 @@ def parse(model: type[C], program: str, arguments: list[str]) -> C:
         raise ConfigurationError(f"{str(error).splitlines()[0].rstrip('.')}; see {program} --help.") from None
 
 
-def run_command(body: Callable[[], object], *, debug: bool) -> int:
+def run_command(body: Callable[[], object], *, debug: bool, after_signal: str = NOTHING_HALF_DONE) -> int:
     """Run a command's body and return its exit code; a failure is told in one sentence."""
     signal.signal(signal.SIGTERM, _raise_termination)
     _log_to_console(debug=debug)
     try:
-        _require_prefect()
-        body()
+        with prefect_server():
+            body()
     except DcganError as error:
         return _fail(str(error), debug=debug)
     except KeyboardInterrupt:
-        return _interrupted("Interrupted", INTERRUPTED)
+        _say(f"Interrupted. {after_signal}")
+        return INTERRUPTED
     except TerminationSignal:
-        return _interrupted("Terminated", TERMINATED)
+        _say(f"Terminated. {after_signal}")
+        return TERMINATED
     except Exception as error:  # noqa: BLE001 - whatever went wrong, its user gets a sentence and an exit code
         return _fail(f"Unexpected {type(error).__name__}: {error}", debug=debug)
     return DONE
@@ -78,28 +110,8 @@ def _fail(sentence: str, *, debug: bool) -> int:
     return FAILED
 
 
-def _interrupted(how: str, code: int) -> int:
-    _say(f"{how}. The training's state is saved after every epoch: the same command goes on from there.")
-    return code
-
-
 def _raise_termination(number: int, _frame: FrameType | None) -> None:
     raise TerminationSignal(signal=number)
-
-
-def _require_prefect() -> None:
-    """Raise at once when the Prefect API that the environment names does not answer: Prefect would retry for long."""
-    url = os.environ.get("PREFECT_API_URL")
-    if not url:
-        return
-    try:
-        httpx.get(f"{url.rstrip('/')}/health", timeout=ANSWER_SECONDS)
-    except (httpx.HTTPError, httpx.InvalidURL) as error:
-        reason = str(error) or type(error).__name__
-        raise ConfigurationError(
-            f"The Prefect API {httpx.URL(url).copy_with(userinfo=b'')} does not answer ({reason}); "
-            "expected a running server there, or no PREFECT_API_URL for an embedded one."
-        ) from None
 
 
 def _log_to_console(*, debug: bool) -> None:
@@ -125,6 +137,8 @@ def _sentence(error: ValidationError) -> str:
     """Return the first thing that is wrong, by the name of its flag."""
     first = error.errors(include_url=False)[0]
     flag = "--" + str(first["loc"][0]).replace("_", "-") if first["loc"] else "the command line"
+    if first["type"] == "value_error":  # this project's own sentence, which is whole
+        return f"{flag}: {first['ctx']['error']}"
     return f"{flag}: {first['msg'][0].lower()}{first['msg'][1:]}, not {first['input']!r}."
 
 

@@ -3,14 +3,37 @@
 import functools
 import inspect
 from collections.abc import Callable
-from typing import Annotated, Any, Literal, TypeVar
+from pathlib import Path
+from typing import Annotated, Any, Literal, Self, TypeVar
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
 
+from dcgan.errors import ConfigurationError
+from dcgan.parquet import MAX_ROWS
 from dcgan.recipe import RECIPES, Recipe, RecipeName
+from tasks.sources import check_source
 
 P = TypeVar("P", bound=BaseModel)
 R = TypeVar("R")
+
+
+def _usable(source: str) -> str:
+    """Return a source that may exist.
+
+    Raises:
+        ValueError: it cannot be one.
+    """
+    try:
+        check_source(source)
+    except ConfigurationError as error:
+        raise ValueError(str(error)) from None
+    return source
+
+
+Source = Annotated[str, Field(min_length=1), AfterValidator(_usable)]
+Number = Annotated[int, Field(ge=1)]
+Alias = Annotated[str, Field(pattern="^[A-Za-z][A-Za-z0-9_-]*$")]
+Seed = Annotated[int, Field(ge=0, lt=2**31)]
 
 
 class TrainParameters(BaseModel):
@@ -19,24 +42,65 @@ class TrainParameters(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     recipe: RecipeName = Field("fast", description="which recipe to train")
-    epochs: Annotated[int, Field(ge=1)] | None = Field(None, description="instead of the recipe's number of epochs")
-    seed: Annotated[int, Field(ge=0, lt=2**31)] | None = Field(
-        0, description="of everything random; null takes one from the flow run's id"
-    )
-    source: str = Field(
-        "auto", min_length=1, description="auto, bundled, or a folder or URL that holds the four IDX files"
-    )
+    epochs: Number | None = Field(None, description="instead of the recipe's number of epochs")
+    seed: Seed | None = Field(0, description="of everything random; null takes one from the flow run's id")
+    source: Source = Field("auto", description="auto, bundled, or a folder or URL that holds the four IDX files")
     resume: str = Field(
         "auto",
         pattern="^(auto|never|[0-9a-f]{32})$",
         description="auto, never, or the id of the MLflow run to go on with",
     )
     device: Literal["auto", "cpu", "gpu"] = Field("auto", description="where to train")
+    promotion: Literal["auto", "manual"] = Field(
+        "auto", description="what becomes of a generator that is better than the champion: auto promotes it"
+    )
 
     def resolved_recipe(self) -> Recipe:
         """Return the recipe with what the parameters change in it."""
         recipe = RECIPES[self.recipe]
         return recipe.model_copy(update={"epochs": self.epochs}) if self.epochs else recipe
+
+
+class EvaluateParameters(BaseModel):
+    """What `dcgan-evaluate/evaluate` can be told."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    version: Number | Alias = Field("champion", description="the version's number, or an alias such as champion")
+    source: Source = Field("auto", description="auto, bundled, or a folder or URL that holds the four IDX files")
+
+
+class PromoteParameters(BaseModel):
+    """What `dcgan-promote/promote` can be told: a version, or rollback."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    version: Number | None = Field(None, description="the number of the version that becomes the champion")
+    rollback: bool = Field(False, description="make the previous champion the champion again")
+    force: bool = Field(False, description="promote the version whatever its verdict is; this is recorded")
+
+    @model_validator(mode="after")
+    def _require_one(self) -> Self:
+        if (self.version is None) is not self.rollback:
+            raise ValueError("expected either --version with a number, or --rollback.")
+        if self.force and self.rollback:
+            raise ValueError("--force goes with --version; a rollback needs none.")
+        return self
+
+
+class GenerateParameters(BaseModel):
+    """What `dcgan-generate/generate` can be told."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    version: Number | Alias = Field("champion", description="the version's number, or an alias such as champion")
+    count: Annotated[int, Field(ge=1, le=MAX_ROWS)] = Field(64, description="how many pictures")
+    seed: Seed = Field(0, description="of the latents; the same seed gives the same pictures")
+    out: Path | None = Field(
+        None,
+        description="a new folder for PNG files, FILE.png for one grid, or FILE.parquet; "
+        "null is a grid under the state folder",
+    )
 
 
 def takes(model: type[P]) -> Callable[[Callable[[P], R]], Callable[..., R]]:

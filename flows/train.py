@@ -1,4 +1,4 @@
-"""The pipeline: download MNIST, normalise it into Parquet, train the DCGAN, render its progress, register it."""
+"""The pipeline: download MNIST, normalise it into Parquet, train, render, register, and promote what is better."""
 
 import sys
 from pathlib import Path
@@ -8,24 +8,30 @@ from pydantic import Field
 from rich.console import Console
 from rich.table import Table
 
-from dcgan.errors import ConfigurationError
+from dcgan.dataset import Manifest
 from dcgan.files import atomic_file
 from dcgan.provenance import Configuration
-from flows.command import BAD_ARGUMENTS, parse, run_command
+from flows.command import CommandFlags, run_flow
 from flows.parameters import TrainParameters, takes
+from tasks.artifacts import completed
 from tasks.download import download
+from tasks.evaluate import evaluate
 from tasks.prepare import prepare
+from tasks.promote import promote_candidate
+from tasks.promotion import Promotion, one_at_a_time
 from tasks.register import register
 from tasks.render import render
 from tasks.report import StageClock, Summary, link_run, summarize
 from tasks.run import choose_seed, training_run
 from tasks.train import train
 
+GOES_ON = "The training's state is saved after every epoch: the same command goes on from there."
+
 
 @flow(name="dcgan")
 @takes(TrainParameters)
 def dcgan(parameters: TrainParameters) -> Summary:
-    """Train a DCGAN on the digits of a source, record every epoch in MLflow, and register the generator."""
+    """Train a DCGAN on the digits of a source, record every epoch in MLflow, register and promote."""
     clock = StageClock()
     files = download(parameters.source)
     clock.lap("download")
@@ -42,24 +48,29 @@ def dcgan(parameters: TrainParameters) -> Summary:
         clock.lap("render")
         version = register(run, dataset, trained)
         clock.lap("register")
-    return summarize(run, dataset, trained, version, clock.seconds)
+        promotion = _pass_through_the_gate(version, dataset, parameters)
+        clock.lap("gate")
+    return completed(summarize(run, dataset, trained, promotion, clock.seconds), promotion.reason)
 
 
-class TrainCommand(TrainParameters):
-    """Train a DCGAN: download, prepare, train, render, register. Everything is written under DCGAN_STATE."""
+def _pass_through_the_gate(version: int, dataset: Manifest, parameters: TrainParameters) -> Promotion:
+    """Evaluate a version beside the champion and promote it if it is better; a recipe may ask for neither."""
+    recipe = parameters.resolved_recipe()
+    if recipe.evaluate_every is None:
+        return Promotion.unevaluated(version, recipe.name)
+    with one_at_a_time():
+        return promote_candidate(evaluate(version, dataset, again=False), parameters.promotion)
+
+
+class TrainCommand(CommandFlags, TrainParameters):
+    """Train a DCGAN: download, prepare, train, render, register, promote what is better."""
 
     summary: Path | None = Field(None, description="write the result as JSON into this file")
-    debug: bool = Field(False, description="show tracebacks")
 
 
 def main(arguments: list[str]) -> int:
     """Run the pipeline in this process and return the exit code."""
-    try:
-        command = parse(TrainCommand, "python -m flows.train", arguments)
-    except ConfigurationError as error:
-        sys.stderr.write(f"error: {error}\n")
-        return BAD_ARGUMENTS
-    return run_command(lambda: _train(command), debug=command.debug)
+    return run_flow(TrainCommand, "python -m flows.train", arguments, _train, GOES_ON)
 
 
 def _train(command: TrainCommand) -> None:
@@ -77,6 +88,7 @@ def _show(summary: Summary) -> None:
     table.add_row("MLflow run", summary.run_id)
     table.add_row("pictures", str(summary.state_dir / "runs" / summary.run_id / "report"))
     table.add_row("speed", f"{summary.images_per_second:,.0f} images/s")
+    table.add_row("in service", f"{'yes' if summary.promoted else 'no'}: {summary.verdict}")
     table.add_row("look", "make ui, then open the experiment in MLflow")
     Console(soft_wrap=True).print(table)
 

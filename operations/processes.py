@@ -112,6 +112,8 @@ class Fleet:
         self._end([run for worker in workers for run in worker.started()])
         self._end([member for worker in workers for member in worker.session()])
         self._end([member for child in self._children for member in child.session()])
+        for child in self._children:
+            child.process.wait()
 
     def _check(self) -> None:
         if self._stop.is_set():

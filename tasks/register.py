@@ -30,15 +30,16 @@ def register(run: Run, dataset: Manifest, trained: Trained) -> int:
         ModelError: the registered model gives other pictures than the trained one.
     """
     import_tensorflow()
-    from dcgan.export import export_saved_model, generator_from
+    from dcgan.export import export_saved_model
     from dcgan.randomness import fixed_latents
     from dcgan.recipe import LATENT_SIZE
+    from dcgan.showcase import released_generator
     from tasks.tracking import models
     from tasks.tracking.runs import upload_folder
     from tasks.tracking.store import Store
 
     store = Store(read_settings())
-    generator = generator_from(final_state(run).arrays)
+    generator = released_generator(final_state(run))
     latents = fixed_latents(run.configuration.seed, EXAMPLES, LATENT_SIZE)
     version = models.find_version(store, run.run_id)
     if version is None:

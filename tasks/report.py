@@ -3,10 +3,12 @@
 import time
 from pathlib import Path
 
-from prefect.artifacts import create_link_artifact, create_markdown_artifact
+from prefect.artifacts import create_link_artifact
 from pydantic import BaseModel, ConfigDict
 
 from dcgan.dataset import Manifest
+from tasks.artifacts import publish
+from tasks.promotion import Promotion
 from tasks.run import Run
 from tasks.settings import read_settings
 from tasks.sources import mask_credentials
@@ -31,6 +33,9 @@ class Summary(BaseModel):
     images_per_second: float
     seconds: dict[str, float]
     metrics: dict[str, float]
+    quality: dict[str, float]
+    promoted: bool
+    verdict: str
     tracking_uri: str
     state_dir: Path
     resumed_from_epoch: int
@@ -50,7 +55,9 @@ class StageClock:
         self._began = now
 
 
-def summarize(run: Run, dataset: Manifest, trained: Trained, version: int, seconds: dict[str, float]) -> Summary:
+def summarize(
+    run: Run, dataset: Manifest, trained: Trained, promotion: Promotion, seconds: dict[str, float]
+) -> Summary:
     """Return the summary of a run, and show it in Prefect with a link to MLflow."""
     from tasks.tracking.store import EXPERIMENT, MODEL_NAME
 
@@ -59,16 +66,19 @@ def summarize(run: Run, dataset: Manifest, trained: Trained, version: int, secon
         run_id=run.run_id,
         experiment=EXPERIMENT,
         model_name=MODEL_NAME,
-        model_version=version,
+        model_version=promotion.version,
         recipe=run.configuration.recipe.name,
         seed=run.configuration.seed,
         dataset_digest=dataset.digest,
         seconds=seconds,
+        quality=promotion.figures,
+        promoted=promotion.promoted,
+        verdict=promotion.reason,
         tracking_uri=mask_credentials(settings.tracking_uri),
         state_dir=settings.root,
         **trained.model_dump(),
     )
-    create_markdown_artifact(_markdown(summary), key="training-summary", description="What the training gave")
+    publish(_markdown(summary), "training-summary", "What the training gave")
     return summary
 
 
@@ -86,6 +96,8 @@ def _markdown(summary: Summary) -> str:
 
 Recipe `{summary.recipe}`, seed {summary.seed}, {summary.epochs} epochs, {summary.steps:,} steps.
 MLflow run `{summary.run_id}` in `{summary.tracking_uri}`.
+
+{summary.verdict}
 
 | | |
 |---|---|

@@ -35,9 +35,19 @@ class Settings(BaseSettings):
         return self.root / "data" / "prepared"
 
     @property
+    def evaluators(self) -> Path:
+        """Where the classifiers of data sets other than MNIST lie, a folder for each dataset digest."""
+        return self.root / "data" / "evaluators"
+
+    @property
     def runs(self) -> Path:
         """Where trainings keep their state, a folder for each MLflow run."""
         return self.root / "runs"
+
+    @property
+    def generated(self) -> Path:
+        """Where generated pictures go when no other place is named."""
+        return self.root / "generated"
 
     @property
     def tracking_uri(self) -> str:
@@ -73,8 +83,8 @@ def settle_environment() -> None:
     defaults = {
         "PREFECT_HOME": str(read_settings().root / "prefect"),
         "PREFECT_LOGGING_EXTRA_LOGGERS": "dcgan",
+        "PREFECT_LOGGING_TO_API_WHEN_MISSING_FLOW": "ignore",  # the library also logs outside a flow run
         "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
-        "PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS": "180",
         "DO_NOT_TRACK": "1",
         "MLFLOW_DISABLE_TELEMETRY": "true",
         "MLFLOW_SKIP_PIP_REQUIREMENTS_CHECK": "true",  # it would ask a package index

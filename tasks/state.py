@@ -3,7 +3,8 @@
 import logging
 from typing import TYPE_CHECKING
 
-from dcgan.checkpoint import Checkpoint, newest_checkpoint
+from dcgan.checkpoint import Checkpoint
+from dcgan.checkpoint_files import newest_checkpoint
 from dcgan.errors import CheckpointError
 from dcgan.run_folder import RunFolder
 from tasks.run import Run

@@ -13,15 +13,20 @@ from dcgan.errors import TrackingError
 from dcgan.run_folder import RunFolder
 from tasks.progress import ProgressDisplay
 from tasks.quiet import import_tensorflow
+from tasks.references import reference_of
 from tasks.run import Run
 from tasks.settings import read_settings
 from tasks.state import final_state, newest_state
 
 if TYPE_CHECKING:
     from dcgan.checkpoint import Checkpoint
+    from dcgan.device import DeviceChoice
     from tasks.tracking.runs import EpochLog
 
 logger = logging.getLogger("dcgan.train")
+
+# whether another run of the same configuration, data, code and machine ends in the same bits
+EXACT = {"cpu": "yes", "gpu": "not promised: operations of GPUs may sum in another order each time"}
 
 
 class Trained(BaseModel):
@@ -38,28 +43,33 @@ class Trained(BaseModel):
 
 
 @task
-def train(run: Run, dataset: Manifest, device: str) -> Trained:
+def train(run: Run, dataset: Manifest, device: "DeviceChoice") -> Trained:
     """Train to the recipe's last epoch, from the run's newest state, and record every epoch.
 
     It is called, never submitted: the main thread is where SIGTERM arrives.
     """
     import_tensorflow()
     from dcgan.dataset import load_split
+    from dcgan.device import choose_devices
+    from dcgan.quality.while_training import epoch_evaluator
     from dcgan.training import train as epoch_reports
-    from tasks.tracking.runs import EpochLog, system_metrics
+    from tasks.tracking.runs import EpochLog, system_metrics, tag_run
     from tasks.tracking.store import Store
 
     settings = read_settings()
     store = Store(settings)
     folder = RunFolder(run.folder)
     log = EpochLog(store, run.run_id)
+    devices = choose_devices(device)
+    tag_run(store, run.run_id, {"dcgan.device": ", ".join(devices.names), "dcgan.exact": EXACT[devices.kind]})
     start = newest_state(run, store) if run.resumed else None
     if start:
         _record(start, folder, log)
     images, _ = load_split(settings.prepared / dataset.digest, dataset, "train")
+    evaluate = epoch_evaluator(reference_of(dataset, "evaluator")) if run.configuration.recipe.evaluate_every else None
     speeds = []
     with ProgressDisplay() as display, system_metrics(store, run.run_id):
-        for report in epoch_reports(run.configuration, images, start, device, display.show):
+        for report in epoch_reports(run.configuration, images, start, device, evaluate, display.show):
             folder.save(report.checkpoint)
             _record(report.checkpoint, folder, log)
             display.finish_epoch(report.record)

@@ -1,11 +1,13 @@
 """The generator as a version of the registered MLflow model: logged, registered once, and loaded again."""
 
+import tempfile
 from collections.abc import Mapping
 from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import mlflow
+import mlflow.artifacts
 import mlflow.keras
 import mlflow.pyfunc
 import numpy as np
@@ -15,6 +17,7 @@ from mlflow.models import Model, ModelSignature
 from mlflow.types import Schema, TensorSpec
 
 from dcgan.errors import ModelError
+from dcgan.files import sha256_of_file
 from dcgan.recipe import IMAGE_SHAPE, LATENT_SIZE
 from tasks.tracking.store import MODEL_NAME, Store, translated_errors
 
@@ -25,6 +28,8 @@ SIGNATURE = ModelSignature(
     inputs=Schema([TensorSpec(np.dtype(np.float32), (-1, LATENT_SIZE))]),
     outputs=Schema([TensorSpec(np.dtype(np.float32), (-1, *IMAGE_SHAPE))]),
 )
+KERAS_FILE = "data/model.keras"  # where MLflow's Keras flavor puts it
+MODEL_SHA256 = "dcgan.model_sha256"
 REQUIREMENTS = ("mlflow", "keras", "tensorflow", "numpy")
 
 
@@ -52,7 +57,12 @@ def register_generator(
         model_id = _logged_model(store, run_id) or _log_model(store, run_id, generator, example)
         _require_registered_model(store)
         created = store.client.create_model_version(
-            MODEL_NAME, f"models:/{model_id}", run_id, tags=dict(tags), description=description, model_id=model_id
+            MODEL_NAME,
+            f"models:/{model_id}",
+            run_id,
+            tags={**tags, MODEL_SHA256: _model_digest(model_id)},
+            description=description,
+            model_id=model_id,
         )
     return int(created.version)
 
@@ -108,6 +118,13 @@ class _KerasFlavor:
     def save_model(path: str, **arguments: Any) -> None:
         Path(path).mkdir()
         mlflow.keras.save_model(path=path, **arguments)
+
+
+def _model_digest(model_id: str) -> str:
+    """Return the SHA-256 of the logged Keras file, by which damage is found before the version is used again."""
+    with tempfile.TemporaryDirectory(prefix="dcgan-") as temporary:
+        folder = mlflow.artifacts.download_artifacts(f"models:/{model_id}", dst_path=temporary)
+        return sha256_of_file(Path(folder) / KERAS_FILE)
 
 
 def _require_registered_model(store: Store) -> None:

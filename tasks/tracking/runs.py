@@ -13,13 +13,15 @@ import numpy as np
 from mlflow.entities import Dataset, DatasetInput, InputTag, Metric, Param, Run, RunTag, ViewType
 from mlflow.exceptions import MlflowException
 from mlflow.system_metrics.system_metrics_monitor import SystemMetricsMonitor
-from mlflow.utils.mlflow_tags import MLFLOW_RUN_NOTE
+from mlflow.utils.git_utils import get_git_commit
+from mlflow.utils.mlflow_tags import MLFLOW_GIT_COMMIT, MLFLOW_RUN_NOTE
 
 from dcgan.checkpoint import Checkpoint, EpochRecord
 from dcgan.dataset import Manifest
 from dcgan.errors import TrackingError
 from dcgan.provenance import Configuration, code_digest, environment
 from dcgan.rendering import upscaled
+from tasks.settings import CHECKOUT
 from tasks.tracking.store import Store, translated_errors
 
 logger = logging.getLogger("dcgan.tracking")
@@ -69,6 +71,7 @@ def begin_run(store: Store, configuration: Configuration, dataset: Manifest, tag
             "dcgan.code_digest": code_digest(),
             "dcgan.host": platform.node(),
             **{f"dcgan.{name}": value for name, value in environment().items()},
+            **({MLFLOW_GIT_COMMIT: commit} if (commit := get_git_commit(str(CHECKOUT))) else {}),
             **tags,
         }
         store.client.log_batch(
@@ -99,8 +102,7 @@ def reopen_run(store: Store, run_id: str, tags: Mapping[str, str]) -> None:
     """Make an unfinished run RUNNING again."""
     with translated_errors(store.uri):
         store.client.update_run(run_id, status="RUNNING")
-        for name, value in tags.items():
-            store.client.set_tag(run_id, name, value)
+    tag_run(store, run_id, tags)
 
 
 def end_run(store: Store, run_id: str, outcome: Outcome, note: str = "") -> None:
@@ -123,6 +125,13 @@ def get_run(store: Store, run_id: str) -> Run:
         if error.error_code == "RESOURCE_DOES_NOT_EXIST":
             raise TrackingError(f"There is no run {run_id} in the MLflow store; expected the id of a run.") from None
         raise TrackingError(f"The run {run_id} cannot be read: {error}.") from None
+
+
+def tag_run(store: Store, run_id: str, tags: Mapping[str, str]) -> None:
+    """Set tags of a run."""
+    with translated_errors(store.uri):
+        for name, value in tags.items():
+            store.client.set_tag(run_id, name, value)
 
 
 class EpochLog:

@@ -12,23 +12,23 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from dcgan.checkpoint import (
+from dcgan.checkpoint import Checkpoint, EpochRecord
+from dcgan.checkpoint_files import (
     ARRAYS_FILE,
     DESCRIPTION_FILE,
+    DIGESTS_FILE,
     GRIDS,
-    Checkpoint,
-    EpochRecord,
     load_checkpoint,
     newest_checkpoint,
     save_checkpoint,
 )
 from dcgan.errors import CheckpointError
-from dcgan.export import generator_from
 from dcgan.files import TEMPORARY_PREFIX, sha256_of_file
 from dcgan.gan import Gan
 from dcgan.networks import build_discriminator
 from dcgan.provenance import Configuration, environment
 from dcgan.recipe import SMOKE
+from dcgan.showcase import Showcase
 
 CONFIGURATION = Configuration(recipe=SMOKE, seed=1, dataset_digest="d" * 64)
 ARRAYS = {
@@ -83,10 +83,16 @@ def edit_description(folder: Path, change: Callable[[dict], object]) -> None:
     (folder / DESCRIPTION_FILE).write_text(json.dumps(content))
 
 
+def forge(folder: Path) -> None:
+    """Make the digests fit, as one can who may write all files."""
+    lines = [f"{sha256_of_file(folder / name)}  {name}\n" for name in (ARRAYS_FILE, DESCRIPTION_FILE)]
+    (folder / DIGESTS_FILE).write_text("".join(lines))
+
+
 def replace_arrays(folder: Path, content: bytes) -> None:
-    """Put other arrays into a checkpoint, as one would who can write both files: with the digest that they have."""
+    """Put other arrays into a checkpoint, with the digest that they have."""
     (folder / ARRAYS_FILE).write_bytes(content)
-    edit_description(folder, lambda d: d.update(arrays_sha256=sha256_of_file(folder / ARRAYS_FILE)))
+    forge(folder)
 
 
 def npz(**arrays: np.ndarray) -> bytes:
@@ -102,7 +108,7 @@ def flipped(content: bytes, position: float) -> bytes:
 
 
 def test_round_trip(saved):
-    """Everything comes back with its bits, dtype, shape and order; only the digest is new."""
+    """Everything comes back with its bits, dtype, shape and order."""
     expected, found = checkpoint_after(2), load_checkpoint(saved)
     assert list(found.arrays) == list(ARRAYS)
     for name, array in ARRAYS.items():
@@ -110,7 +116,7 @@ def test_round_trip(saved):
         assert found.arrays[name].tobytes() == array.tobytes()
     np.testing.assert_array_equal(found.grids, expected.grids)
     assert found.grids.dtype == np.uint8
-    assert found.description.model_copy(update={"arrays_sha256": ""}) == expected.description
+    assert found.description == expected.description
     assert (found.epoch, found.description.step, found.weights_sha256()) == (2, 16, expected.weights_sha256())
 
 
@@ -122,65 +128,110 @@ def test_made_by_this_code_here(saved):
 
 
 def test_files_are_plain(saved):
-    """A checkpoint is JSON and a zip of .npy files without one pickle, whose SHA-256 the JSON holds."""
-    assert sorted(file.name for file in saved.iterdir()) == [ARRAYS_FILE, DESCRIPTION_FILE]
-    description = json.loads((saved / DESCRIPTION_FILE).read_text())
-    assert description["arrays_sha256"] == hashlib.sha256((saved / ARRAYS_FILE).read_bytes()).hexdigest()
+    """A checkpoint is JSON, a zip of .npy files without one pickle, and the SHA-256 of both as sha256sum writes it."""
+    assert sorted(file.name for file in saved.iterdir()) == [ARRAYS_FILE, DESCRIPTION_FILE, DIGESTS_FILE]
+    digests = [line.split("  ") for line in (saved / DIGESTS_FILE).read_text().splitlines()]
+    assert [name for _, name in digests] == [ARRAYS_FILE, DESCRIPTION_FILE]
+    for digest, name in digests:
+        assert digest == hashlib.sha256((saved / name).read_bytes()).hexdigest()
+    assert json.loads((saved / DESCRIPTION_FILE).read_text())["epoch"] == 2
     with zipfile.ZipFile(saved / ARRAYS_FILE) as archive:
         assert archive.namelist() == [f"{name}.npy" for name in (*ARRAYS, GRIDS)]
         assert all(np.load(io.BytesIO(archive.read(name)), allow_pickle=False).size >= 0 for name in archive.namelist())
 
 
+FILES = (ARRAYS_FILE, DESCRIPTION_FILE, DIGESTS_FILE)
 DAMAGE = {
-    **{f"bit flipped at {p}": lambda f, p=p: edit(f / ARRAYS_FILE, lambda b: flipped(b, p)) for p in (0, 0.3, 0.7, 1)},
-    "arrays cut": lambda f: edit(f / ARRAYS_FILE, lambda b: b[: len(b) // 2]),
-    "arrays longer": lambda f: edit(f / ARRAYS_FILE, lambda b: b + b"\0"),
-    "arrays empty": lambda f: edit(f / ARRAYS_FILE, lambda _: b""),
-    "arrays missing": lambda f: (f / ARRAYS_FILE).unlink(),
+    **{f"{name} cut": lambda f, name=name: edit(f / name, lambda b: b[: len(b) // 2]) for name in FILES},
+    **{f"{name} empty": lambda f, name=name: edit(f / name, lambda _: b"") for name in FILES},
+    **{f"{name} missing": lambda f, name=name: (f / name).unlink() for name in FILES},
+    **{f"{name} longer": lambda f, name=name: edit(f / name, lambda b: b + b" ") for name in FILES[:2]},
+    "a digest not UTF-8": lambda f: edit(f / DIGESTS_FILE, lambda b: b"\xff" + b),
+    "digests of others": lambda f: edit(f / DIGESTS_FILE, lambda b: b"0" * 64 + b[64:]),
     "arrays of another": lambda f: (f / ARRAYS_FILE).write_bytes(npz(**ARRAYS)),
-    "description cut": lambda f: edit(f / DESCRIPTION_FILE, lambda b: b[: len(b) // 2]),
+    "folder missing": shutil.rmtree,
+    "folder empty": lambda f: (shutil.rmtree(f), f.mkdir()),
+    "a file": lambda f: (shutil.rmtree(f), f.write_text("file")),
+}
+# what one can write who may write all files; `None` in an archive stands for an object that needs a pickle
+FORGERIES = {
     "description empty": lambda f: edit(f / DESCRIPTION_FILE, lambda _: b""),
-    "description missing": lambda f: (f / DESCRIPTION_FILE).unlink(),
     "description not UTF-8": lambda f: edit(f / DESCRIPTION_FILE, lambda b: b.replace(b"smoke", b"sm\xff\xfeke")),
     "description not JSON": lambda f: edit(f / DESCRIPTION_FILE, lambda _: b"<html>404</html>"),
     "description not an object": lambda f: edit(f / DESCRIPTION_FILE, lambda _: b"[1, 2]"),
     "key added": lambda f: edit_description(f, lambda d: d.update(extra=1)),
     "key missing": lambda f: edit_description(f, lambda d: d.pop("epoch")),
-    "digest missing": lambda f: edit_description(f, lambda d: d.pop("arrays_sha256")),
-    "digest of another": lambda f: edit_description(f, lambda d: d.update(arrays_sha256="0" * 64)),
     "recipe key added": lambda f: edit_description(f, lambda d: d["configuration"]["recipe"].update(extra=1)),
     "recipe unusable": lambda f: edit_description(f, lambda d: d["configuration"]["recipe"].update(epochs=0)),
     "metric not a number": lambda f: edit_description(f, lambda d: d["records"][0]["metrics"].update(x=None)),
-    "folder missing": shutil.rmtree,
-    "folder empty": lambda f: (shutil.rmtree(f), f.mkdir()),
-    "a file": lambda f: (shutil.rmtree(f), f.write_text("file")),
-    "arrays with the digest, not a zip": lambda f: replace_arrays(f, b"no zip" * 100),
-    "arrays with the digest, a zip cut short": lambda f: replace_arrays(f, npz(**ARRAYS)[:-30]),
-    "arrays with the digest, of objects": lambda f: replace_arrays(f, npz(**ARRAYS, x=np.array([None]))),
+    "other epoch": lambda f: edit_description(f, lambda d: d.update(epoch=3)),
+    "a record too few": lambda f: edit_description(f, lambda d: d["records"].pop()),
+    "arrays empty": lambda f: edit(f / ARRAYS_FILE, lambda _: b""),
+    "arrays not a zip": lambda f: edit(f / ARRAYS_FILE, lambda _: b"no zip" * 100),
+    "arrays one array": lambda f: np.save((f / ARRAYS_FILE).open("wb"), np.zeros(3)),
+    "archive cut": lambda f: edit(f / ARRAYS_FILE, lambda b: b[:-30]),
+    "archive encrypted": lambda f: edit(f / ARRAYS_FILE, lambda b: b.replace(b"PK\1\2-\3-\0\0", b"PK\1\2-\3-\0\1")),
+    "archive of objects": lambda f: edit(f / ARRAYS_FILE, lambda _: npz(**ARRAYS, x=np.array([None]))),
+    "no grids": lambda f: edit(f / ARRAYS_FILE, lambda _: npz(**ARRAYS)),
+    "a grid too many": lambda f: edit(f / ARRAYS_FILE, lambda _: npz(**ARRAYS, **{GRIDS: np.zeros((3, 8, 8))})),
+    "grids a number": lambda f: edit(f / ARRAYS_FILE, lambda _: npz(**ARRAYS, **{GRIDS: np.array(2)})),
 }
 
 
-@pytest.mark.parametrize("damage", DAMAGE.values(), ids=DAMAGE)
-def test_damage_is_found(saved, damage):
-    """Whatever is damaged, the error is a CheckpointError of one sentence that names the checkpoint."""
-    damage(saved)
+def require_sentence(folder: Path) -> None:
+    """Assert that loading raises a CheckpointError of one sentence that names the checkpoint."""
     with pytest.raises(CheckpointError) as found:
-        load_checkpoint(saved)
+        load_checkpoint(folder)
     sentence = str(found.value)
-    assert sentence.startswith(f"The checkpoint {saved} is ")
+    assert sentence.startswith(f"The checkpoint {folder} is ")
     assert sentence.endswith(".")
     assert "\n" not in sentence
 
 
-def test_damage_is_told_with_both_digests(saved):
-    """The sentence for damaged arrays names the file, the digest that it has, and the one that was expected."""
-    before = sha256_of_file(saved / ARRAYS_FILE)
-    edit(saved / ARRAYS_FILE, lambda content: flipped(content, 0.5))
+@pytest.mark.parametrize("damage", DAMAGE.values(), ids=DAMAGE)
+def test_damage_is_found(saved, damage):
+    """Whatever is damaged, the error says so and names the checkpoint."""
+    damage(saved)
+    require_sentence(saved)
+
+
+@pytest.mark.parametrize("forgery", FORGERIES.values(), ids=FORGERIES)
+def test_forgery_is_refused(saved, forgery):
+    """What is no checkpoint although its digests fit is refused in the same way."""
+    forgery(saved)
+    forge(saved)
+    require_sentence(saved)
+
+
+@pytest.mark.parametrize("name", [ARRAYS_FILE, DESCRIPTION_FILE])
+def test_any_flipped_bit_is_found(saved, name):
+    """A single bit flipped anywhere in the arrays or in the description is found."""
+    content = (saved / name).read_bytes()
+    for position in np.linspace(0, 1, 100):
+        (saved / name).write_bytes(flipped(content, position))
+        require_sentence(saved)
+
+
+def test_damage_is_told_with_its_file(saved):
+    """The sentence for a damaged file names it and the digest that it has."""
+    edit(saved / DESCRIPTION_FILE, lambda content: flipped(content, 0.5))
+    with pytest.raises(CheckpointError) as found:
+        load_checkpoint(saved)
+    digest = sha256_of_file(saved / DESCRIPTION_FILE)
+    assert str(found.value) == (
+        f"The checkpoint {saved} is damaged: checkpoint.json has the SHA-256 {digest}, "
+        "not the one in checkpoint.sha256."
+    )
+
+
+def test_other_version_is_told_with_its_field(saved):
+    """The sentence for a description of another form names the field and what is wrong with it."""
+    edit_description(saved, lambda d: d["configuration"]["recipe"].update(extra=1))
+    forge(saved)
     with pytest.raises(CheckpointError) as found:
         load_checkpoint(saved)
     assert str(found.value) == (
-        f"The checkpoint {saved} is damaged: arrays.npz has the SHA-256 {sha256_of_file(saved / ARRAYS_FILE)}, "
-        f"expected {before}."
+        f"The checkpoint {saved} is not of this version: configuration.recipe.extra: Extra inputs are not permitted."
     )
 
 
@@ -212,7 +263,7 @@ def test_saving_again_replaces(tmp_path):
     (path / "other").write_text("foreign")
     save_states(tmp_path, 1)
     assert load_checkpoint(path).epoch == 1
-    assert sorted(file.name for file in path.iterdir()) == [ARRAYS_FILE, DESCRIPTION_FILE]
+    assert sorted(file.name for file in path.iterdir()) == list(FILES)
 
 
 def test_failed_saving_keeps_the_old_one(saved):
@@ -315,7 +366,7 @@ def test_weights_sha256_is_of_the_layers_weights():
     discriminator = build_discriminator(99)
     for variable in discriminator.weights:
         variable.assign(state[variable.path if variable.path in state else f"discriminator/{variable.path}"])
-    layers = [*generator_from(state).layers, *discriminator.layers]
+    layers = [*Showcase(SMOKE, 3).generator(state).layers, *discriminator.layers]
     raw = [weight.astype("<f4").tobytes() for layer in layers for weight in layer.get_weights()]
     assert sum(map(len, raw)) == 4 * (2_330_944 + 212_865)
     checkpoint = Checkpoint(checkpoint_after(1).description, state, np.zeros((1, 2, 2), np.uint8))

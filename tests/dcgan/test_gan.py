@@ -12,12 +12,12 @@ import tensorflow as tf
 
 from dcgan.convolution import from_grid
 from dcgan.errors import CheckpointError, ConfigurationError
-from dcgan.export import generator_from
 from dcgan.gan import Gan, StepMetrics
 from dcgan.idx import read_images
 from dcgan.layers import dropout_scale, dropped
 from dcgan.randomness import Stream, fixed_latents
 from dcgan.recipe import CLASSIC, LATENT_SIZE, SMOKE
+from dcgan.showcase import Showcase
 
 BATCH, STEPS, SEED = 16, 4, 7
 RECIPE = CLASSIC.model_copy(update={"batch_size": BATCH, "generator_learning_rate": 2e-4})
@@ -210,7 +210,9 @@ def test_exported_generator_gives_the_same_pictures(trained):
     """The stock generator of the state makes the pictures that the model makes, whatever its convolutions are."""
     gan, *_ = trained
     latents = fixed_latents(0, 3, LATENT_SIZE)
-    np.testing.assert_allclose(generator_from(gan.state())(latents), gan.generate(latents), atol=1e-5)
+    np.testing.assert_allclose(
+        Showcase(gan.recipe, SEED).generator(gan.state())(latents), gan.generate(latents), atol=1e-5
+    )
 
 
 def test_mixed_precision_trains(images):

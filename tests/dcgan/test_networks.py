@@ -153,7 +153,7 @@ def test_precision_is_of_the_layers_alone():
 
 def test_classic_is_the_seeds_training():
     """Epochs, batch, both Adams with Keras' defaults, and a checkpoint every 15 epochs, are the seed's."""
-    recipe = CLASSIC.model_dump(exclude={"name", "convolution"})
+    recipe = CLASSIC.model_dump(exclude={"name", "convolution", "evaluate_every"})
     assert recipe == {
         "epochs": 50,
         "batch_size": 256,
@@ -163,6 +163,9 @@ def test_classic_is_the_seeds_training():
         "beta_2": 0.999,
         "checkpoint_every": 15,
         "max_images": None,
+        "decay_from": 1.0,
+        "average_half_life_images": None,
+        "releases": "last",
         "precision": "float32",
     }
 

@@ -46,7 +46,11 @@ def test_stream_values_are_kept():
         "ORDER": 1,
         "LATENTS": 2,
         "DROPOUT": 3,
+        "SETTLING": 4,
         "FIXED_LATENTS": 5,
+        "EPOCH_EVALUATION": 6,
+        "EVALUATION": 7,
+        "GENERATION": 8,
     }
 
 

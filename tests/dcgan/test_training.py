@@ -16,7 +16,8 @@ import pytest
 
 import dcgan
 from dcgan import training
-from dcgan.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
+from dcgan.checkpoint import Checkpoint
+from dcgan.checkpoint_files import load_checkpoint, save_checkpoint
 from dcgan.errors import CheckpointError, DataError, TrainingDivergedError
 from dcgan.gan import Gan
 from dcgan.idx import read_images
@@ -26,6 +27,7 @@ from dcgan.provenance import Configuration
 from dcgan.randomness import epoch_order, fixed_latents
 from dcgan.recipe import FAST, LATENT_SIZE
 from dcgan.rendering import image_grid
+from dcgan.showcase import Showcase
 from dcgan.training import EpochReport, Progress, train
 
 ENVIRONMENT = dict(os.environ)  # as TensorFlow has just read it: oneDNN's switch changes bits
@@ -42,7 +44,7 @@ TRAIN_IN_TWO_PARTS = """
 import json, pathlib, sys
 import numpy as np
 from dcgan import training
-from dcgan.checkpoint import load_checkpoint, save_checkpoint
+from dcgan.checkpoint_files import load_checkpoint, save_checkpoint
 from dcgan.provenance import Configuration
 from dcgan.training import train
 
@@ -139,12 +141,12 @@ def test_states_hold_the_history(reports):
 
 def test_grids_are_of_the_fixed_latents(reports, images):
     """Every grid shows the same sixteen latents through that epoch's generator, and the pictures change."""
-    gan = Gan(RECIPE, 0, images)
+    showcase = Showcase(RECIPE, CONFIGURATION.seed, Gan(RECIPE, 0, images).convolution)
     latents = fixed_latents(CONFIGURATION.seed, 16, LATENT_SIZE)
     for report in reports:
         assert (report.grid.shape, report.grid.dtype) == ((112, 112), np.uint8)
-        gan.restore(report.checkpoint.arrays)
-        np.testing.assert_array_equal(report.grid, image_grid(gan.generate(latents)))
+        shown = showcase.generator(report.checkpoint.arrays)
+        np.testing.assert_array_equal(report.grid, image_grid(np.asarray(shown(latents, training=False))))
     assert len({report.grid.tobytes() for report in reports}) == EPOCHS
 
 
@@ -251,12 +253,14 @@ def test_batch_larger_than_the_data_is_refused(images, rows, max_images, held):
     )
 
 
-@pytest.mark.usefixtures("_step_by_step")
-def test_divergence_is_told_with_its_step(reports, images):
+@pytest.mark.parametrize("seconds_per_call", [0.0, 1e9])
+def test_divergence_is_told_with_its_step(reports, images, monkeypatch, seconds_per_call):
     """A loss that is not finite ends the training and names the step of the image that spoils it; no report comes.
 
-    The step is counted since the training began, though this one goes on from the state after its second epoch.
+    The step is counted since the training began, though this one goes on from the state after its second epoch. It is
+    the first one, also when its compiled call holds a later step too, which both losses are spoilt in.
     """
+    monkeypatch.setattr(training, "SECONDS_PER_CALL", seconds_per_call)
     spoilt = images.copy()
     spoilt[epoch_order(CONFIGURATION.seed, 3, ROWS, BATCH)[2, 5], 3, 3] = np.nan
     progress: list[Progress] = []

@@ -6,12 +6,15 @@ import subprocess
 import sys
 from pathlib import Path
 
+import psutil
 import pytest
 from prefect.exceptions import TerminationSignal
 
 from dcgan.errors import DataError
 from flows.command import run_command
 from flows.train import main
+from tasks.settings import Settings
+from tasks.tracking.store import Store
 
 ROOT = Path(__file__).parents[2]
 
@@ -30,6 +33,11 @@ ROOT = Path(__file__).parents[2]
         (["--device", "tpu"], "--device: input should be 'auto', 'cpu' or 'gpu', not 'tpu'."),
         (["--resume", "../x"], "--resume: string should match pattern '^(auto|never|[0-9a-f]{32})$', not '../x'."),
         (["--source", ""], "--source: string should have at least 1 character, not ''."),
+        (
+            ["--source", "http://me:secret@host/digits?key=1"],
+            "--source: The source http://***@host/digits?*** has a query or fragment; "
+            "expected the prefix of four files.",
+        ),
         (["--epoch", "3"], "error parsing CLI: unrecognized arguments: --epoch 3; see python -m flows.train --help."),
         (
             ["--recipe"],
@@ -58,12 +66,8 @@ def test_the_environment_does_not_leak_into_flags(state, monkeypatch, capsys):
     [
         (DataError("The file x is bad; expected y."), 1, "error: The file x is bad; expected y.\n"),
         (RuntimeError("boom"), 1, "error: Unexpected RuntimeError: boom\n"),
-        (KeyboardInterrupt(), 130, "Interrupted. The training's state is saved after every epoch: "),
-        (
-            TerminationSignal(signal=signal.SIGTERM),
-            143,
-            "Terminated. The training's state is saved after every epoch: ",
-        ),
+        (KeyboardInterrupt(), 130, "Interrupted. Nothing is left half done.\n"),
+        (TerminationSignal(signal=signal.SIGTERM), 143, "Terminated. Nothing is left half done.\n"),
     ],
 )
 def test_exit_codes(error, code, sentence, capsys):
@@ -84,6 +88,31 @@ def test_debug_shows_the_traceback(capsys):
 
     assert run_command(body, debug=True) == 1
     assert "Traceback" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_a_signal_to_all_ends_at_once(number, code, state, small_folder):
+    """Ctrl-C reaches every process of the terminal, yet the run's end is recorded and no server is left behind."""
+    process = subprocess.Popen(
+        [sys.executable, "-m", "flows.train", "--recipe", "smoke", "--epochs", "1000", "--source", small_folder],
+        env={**os.environ, "DCGAN_STATE": str(state)},
+        cwd=ROOT,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+    )
+    assert any("Epoch 1:" in line for line in process.stderr)
+    children = psutil.Process(process.pid).children(recursive=True)
+    os.killpg(process.pid, number)
+    said = process.stderr.read()
+    assert process.wait(60) == code
+    assert "The training's state is saved after every epoch: the same command goes on from there." in said
+    assert "Error" not in said
+    assert children
+    assert not [child for child in children if child.is_running()]
+    store = Store(Settings(state=state))
+    (run,) = store.client.search_runs([store.experiment_id])
+    assert run.info.status == "KILLED"
 
 
 def run(state, *arguments, **environment):
@@ -113,7 +142,7 @@ def test_a_dead_mlflow_is_one_sentence(state, free_port, small_folder):
     uri = f"http://127.0.0.1:{free_port}"
     done = run(state, "--source", str(small_folder), MLFLOW_TRACKING_URI=uri)
     assert done.returncode == 1
-    assert done.stderr.splitlines()[-2].startswith(f"error: The MLflow server {uri} does not answer (")
+    assert done.stderr.splitlines()[-1].startswith(f"error: The MLflow server {uri} does not answer (")
     assert "Traceback" not in done.stderr
 
 

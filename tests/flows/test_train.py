@@ -55,7 +55,9 @@ def test_the_summary_says_what_was_made(result):
     summary = result.summary
     assert (summary.experiment, summary.model_name, summary.model_version) == ("dcgan", MODEL_NAME, 1)
     assert (summary.recipe, summary.seed, summary.epochs, summary.steps) == ("smoke", 3, 1, 8)
-    assert summary.seconds.keys() == {"download", "prepare", "train", "render", "register"}
+    assert summary.seconds.keys() == {"download", "prepare", "train", "render", "register", "gate"}
+    assert (summary.promoted, summary.quality) == (False, {})
+    assert summary.verdict == "The recipe smoke is not evaluated, so what it trains is never promoted by itself."
     assert summary.state_dir == result.state
     assert summary.resumed_from_epoch == 0
     run = Store(read_settings()).client.get_run(summary.run_id)
@@ -67,6 +69,7 @@ def test_every_task_is_completed_once(result):
     """The flow run is Completed, and so are its five tasks."""
     flow_run = flow_run_of(result.summary)
     assert flow_run.state_name == "Completed"
+    assert flow_run.state.message == result.summary.verdict
     with get_client(sync_client=True) as client:
         task_runs = client.read_task_runs(flow_run_filter=FlowRunFilter(id=FlowRunFilterId(any_=[flow_run.id])))
     names = sorted(task_run.name.rsplit("-", 1)[0] for task_run in task_runs)

@@ -7,8 +7,12 @@ from pathlib import Path
 import pytest
 import yaml
 from packaging.requirements import Requirement
+from prefect.flows import load_flow_from_entrypoint
 
+from flows.evaluate import EvaluateCommand
+from flows.generate import GenerateCommand
 from flows.parameters import TrainParameters
+from flows.promote import PromoteCommand
 from flows.train import TrainCommand
 
 CHECKOUT = Path(__file__).resolve().parents[2]
@@ -65,11 +69,17 @@ def test_make_commands_exist(document: Path) -> None:
 
 @each_document
 def test_flags_exist(document: Path) -> None:
-    """Every flag of `python -m flows.train` is one that it takes, and every module that is run is there."""
-    known = {f"--{name.replace('_', '-')}" for name in TrainCommand.model_fields}
+    """Every flag of a flow's command is one that it takes, and every module that is run is there."""
+    commands = {
+        "flows.train": TrainCommand,
+        "flows.evaluate": EvaluateCommand,
+        "flows.promote": PromoteCommand,
+        "flows.generate": GenerateCommand,
+    }
     for line in code(document):
         for module, arguments in re.findall(r"python -m ([\w.]+)((?: [^|;&]+)?)", line):
-            if module == "flows.train":
+            if module in commands:
+                known = {f"--{name.replace('_', '-')}" for name in commands[module].model_fields}
                 assert set(re.findall(r"--[a-z-]+", arguments)) <= known, line
             assert module == "pytest" or (CHECKOUT / f"{module.replace('.', '/')}.py").exists(), line
 
@@ -93,7 +103,8 @@ def test_readme_explains_every_recipe_and_deployment() -> None:
     """Nothing that a reader can choose is missing from README."""
     deployments = yaml.safe_load((CHECKOUT / "prefect.yaml").read_text())["deployments"]
     recipes = TrainParameters.model_json_schema()["properties"]["recipe"]["enum"]
-    names = [f"* `{name}`" for name in recipes] + [f"| `dcgan/{each['name']}` |" for each in deployments]
+    flows = {each["name"]: load_flow_from_entrypoint(str(CHECKOUT / each["entrypoint"])).name for each in deployments}
+    names = [f"* `{name}`" for name in recipes] + [f"| `{flow}/{name}` |" for name, flow in flows.items()]
     assert [name for name in names if name not in README] == []
 
 

@@ -63,7 +63,7 @@ def test_train_passes_every_parameter() -> None:
 
 def test_train_ignores_the_environment() -> None:
     """A variable of the environment that is called SEED does not change a training."""
-    assert train_flags(SEED="7") == []
+    assert train_flags(SEED="7", ARGS="--debug") == []
 
 
 @pytest.mark.parametrize("python", ["/no/such/python", "/bin/false"])

@@ -10,9 +10,9 @@ import pytest
 import tensorflow as tf
 from mlflow.exceptions import MlflowException
 
-from dcgan.checkpoint import load_checkpoint
-from dcgan.export import generator_from
+from dcgan.checkpoint_files import load_checkpoint
 from dcgan.randomness import fixed_latents
+from dcgan.showcase import released_generator
 from tasks.register import register
 from tasks.settings import read_settings
 from tasks.tracking.models import MODEL_NAME, find_version, load_generator
@@ -23,7 +23,7 @@ from tasks.tracking.store import Store
 def expected(trained):
     """Return latents and the pictures that the trained generator gives for them."""
     latents = fixed_latents(99, 5, 100)
-    generator = generator_from(load_checkpoint(trained.run.folder / "states" / "epoch-000002").arrays)
+    generator = released_generator(load_checkpoint(trained.run.folder / "states" / "epoch-000002"))
     return latents, np.asarray(generator(latents, training=False))
 
 

@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from dcgan.checkpoint import load_checkpoint
+from dcgan.checkpoint_files import load_checkpoint
 from dcgan.rendering import read_png, upscaled
 from tasks.settings import read_settings
 from tasks.tracking.store import Store

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from dcgan.checkpoint import load_checkpoint
+from dcgan.checkpoint_files import load_checkpoint
 from dcgan.errors import TrackingError
 from tasks.settings import read_settings
 from tasks.tracking.runs import RECORDED_EPOCHS, EpochLog

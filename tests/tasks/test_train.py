@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from dcgan.checkpoint import load_checkpoint
+from dcgan.checkpoint_files import load_checkpoint
 from dcgan.dataset import load_split
 from dcgan.rendering import read_png, upscaled
 from dcgan.training import train as epoch_reports
@@ -48,6 +48,8 @@ def test_the_run_says_what_was_trained(trained):
     assert run.data.params == {name: str(value) for name, value in {**recipe.model_dump(), "seed": 7}.items()}
     assert run.data.tags["dcgan.dataset_digest"] == trained.dataset.digest
     assert run.data.tags["dcgan.fingerprint"] == trained.run.configuration.fingerprint()
+    assert run.data.tags["dcgan.exact"] == "yes"
+    assert "CPU" in run.data.tags["dcgan.device"]
     assert {"dcgan.tensorflow", "dcgan.keras", "dcgan.processor", "dcgan.host", "dcgan.code_digest"} <= set(
         run.data.tags
     )

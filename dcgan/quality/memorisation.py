@@ -1,0 +1,119 @@
+"""Whether generated images are copies of training images, measured against images that cannot be.
+
+The held-out test images were drawn like the training images but are not among them, so their distances from their
+nearest training images are what an honest generator's would be (Meehan et al., https://arxiv.org/abs/2004.05675,
+section 3, from which the comparison per cell is taken, too: a "1" is always nearer to another than an "8"). Distances
+are Euclidean over the 784 pixels in [-1, 1].
+"""
+
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import numpy as np
+
+from dcgan.mnist import CLASSES
+from dcgan.quality.noise import Estimate, bootstrap_counts, mean_of, with_bootstrap
+from dcgan.quality.view import check_images, check_labels
+
+COPY_QUANTILE = 0.01
+ROWS_PER_BLOCK = 1000
+COLUMNS_PER_BLOCK = 10_000  # with the rows, 40 MB of products and 31 MB of pixels at a time
+
+
+class Nearest(NamedTuple):
+    """The nearest training image of each of n images: its row, int64 (n,), and its distance, float64 (n,)."""
+
+    rows: np.ndarray
+    distances: np.ndarray
+
+
+@dataclass(frozen=True, eq=False)
+class HeldOut:
+    """What images that are no copies look like.
+
+    Attributes:
+        training: float32 (m, 28, 28, 1), the training images.
+        labels: (m,), their labels, which part the space into cells: an image belongs to its nearest one's.
+        median: of the held-out images' distances.
+        thresholds: float64 (10,), for each cell the distance that one held-out image in a hundred stays below.
+    """
+
+    training: np.ndarray
+    labels: np.ndarray
+    median: float
+    thresholds: np.ndarray
+
+
+class CopyFigures(NamedTuple):
+    """How near generated images lie to training images.
+
+    Attributes:
+        ratio: median distance over the held-out images' median; near 0 for copies.
+        copied: share of images nearer than their cell's threshold; 0.01 is what held-out images have.
+        nearest: of each image.
+    """
+
+    ratio: Estimate
+    copied: Estimate
+    nearest: Nearest
+
+
+def prepare_held_out(training: np.ndarray, labels: np.ndarray | None, held_out: np.ndarray) -> HeldOut:
+    """Return what `measure_copying` compares with.
+
+    Args:
+        training: float32 (m, 28, 28, 1) in [-1, 1].
+        labels: integers (m,) from 0 to 9.
+        held_out: float32 (n, 28, 28, 1) in [-1, 1], none of them among the training images.
+
+    Raises:
+        DataError: images or labels are not these.
+    """
+    check_images(training, "training images")
+    check_images(held_out, "test images")
+    known = check_labels(labels, len(training), "training images")
+    rows, distances = nearest_training(held_out, training)
+    cells = (distances[known[rows] == cell] for cell in range(CLASSES))
+    # a cell that no held-out image falls in says nothing, so there all of them speak
+    thresholds = [np.quantile(cell if len(cell) else distances, COPY_QUANTILE) for cell in cells]
+    return HeldOut(training, known, float(np.median(distances)), np.array(thresholds))
+
+
+def measure_copying(images: np.ndarray, held_out: HeldOut, replicates: int = 50) -> CopyFigures:
+    """Return how near images float32 (n, 28, 28, 1) lie to the training images; noise over the images."""
+    nearest = nearest_training(images, held_out.training)
+    samples = bootstrap_counts(len(images), replicates)
+    medians = (np.median(np.repeat(nearest.distances, counts)) / held_out.median for counts in samples)
+    copied = nearest.distances < held_out.thresholds[held_out.labels[nearest.rows]]
+    return CopyFigures(
+        ratio=with_bootstrap(float(np.median(nearest.distances)) / held_out.median, medians),
+        copied=mean_of(copied),
+        nearest=nearest,
+    )
+
+
+def nearest_training(images: np.ndarray, training: np.ndarray) -> Nearest:
+    """Return the nearest of `training` (m, 28, 28, 1) for each of `images` (n, 28, 28, 1), both float32.
+
+    The search is in float32, with bounded memory; the distance of what it finds is then computed in float64.
+    """
+    flat, columns = images.reshape(len(images), -1), training.reshape(len(training), -1)
+    half_norms = np.einsum("ij,ij->i", columns, columns) / 2
+    blocks = (flat[start : start + ROWS_PER_BLOCK] for start in range(0, len(flat), ROWS_PER_BLOCK))
+    parts = [_nearest_to_block(block, columns, half_norms) for block in blocks]
+    return Nearest(*(np.concatenate(part) for part in zip(*parts, strict=True)))
+
+
+def _nearest_to_block(rows: np.ndarray, columns: np.ndarray, half_norms: np.ndarray) -> Nearest:
+    """Minimise |y|²/2 - xᵀy, which is |x - y|²/2 but for the |x|²/2 that all y share."""
+    best = np.full(len(rows), np.inf, np.float32)
+    nearest = np.zeros(len(rows), np.int64)
+    for start in range(0, len(columns), COLUMNS_PER_BLOCK):
+        block = slice(start, start + COLUMNS_PER_BLOCK)
+        scores = rows @ columns[block].T
+        np.subtract(half_norms[block], scores, out=scores)
+        closest = scores.argmin(axis=1)
+        found = scores[np.arange(len(rows)), closest]
+        nearest = np.where(found < best, start + closest, nearest)
+        best = np.minimum(best, found)
+    return Nearest(nearest, np.linalg.norm(rows.astype(np.float64) - columns[nearest], axis=1))

@@ -1,0 +1,68 @@
+"""Looking at generators through both classifiers, against one data set, always with the same latents."""
+
+from typing import TYPE_CHECKING
+
+from dcgan.dataset import Manifest
+from tasks.evaluation import Figures
+from tasks.references import reference_of
+from tasks.settings import read_settings
+
+if TYPE_CHECKING:
+    from dcgan.generation import Generator
+
+SEED = 0  # of the latents of every evaluation
+
+
+class Examiner:
+    """Evaluates one generator after another; what they are compared with is prepared once.
+
+    A data set other than MNIST has its classifiers trained and its bounds measured the first time, in some minutes.
+
+    Args:
+        dataset: a prepared data set; its test half is compared with, its training half looked through for copies.
+
+    Attributes:
+        quality_bounds: what images of known quality get from the evaluator.
+        judge_bounds: likewise, from the judge.
+
+    Raises:
+        DataError: the data set is damaged, or too small to evaluate anything.
+    """
+
+    def __init__(self, dataset: Manifest) -> None:
+        from dcgan.dataset import load_split
+        from dcgan.quality.bounds import bounds_for
+        from dcgan.quality.evaluator import BUNDLED
+        from dcgan.quality.memorisation import prepare_held_out
+
+        settings = read_settings()
+        folder = settings.prepared / dataset.digest
+        (images, labels), (test_images, _) = (load_split(folder, dataset, split) for split in ("train", "test"))
+        self._count = len(test_images)
+        self._held_out = prepare_held_out(images, labels, test_images)
+        self._evaluator, self._judge = reference_of(dataset, "evaluator"), reference_of(dataset, "judge")
+        self.quality_bounds, self.judge_bounds = (
+            bounds_for(reference, self._held_out, test_images, BUNDLED, settings.evaluators / dataset.digest)
+            for reference in (self._evaluator, self._judge)
+        )
+
+    def examine(self, version: int, generator: "Generator") -> Figures:
+        """Return the figures of a version: of as many images as the test half has.
+
+        Raises:
+            ModelError: what it generates are no images.
+        """
+        import numpy as np
+
+        from dcgan.generation import generated_batches
+        from dcgan.quality.evaluation import evaluate
+        from dcgan.quality.memorisation import measure_copying
+        from dcgan.randomness import Stream
+
+        images = np.concatenate(list(generated_batches(generator, SEED, Stream.EVALUATION, self._count)))
+        copying = measure_copying(images, self._held_out)
+        return Figures(
+            version=version,
+            quality=evaluate(images, self._evaluator, copying),
+            judge=evaluate(images, self._judge, copying),
+        )

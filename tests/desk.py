@@ -1,0 +1,90 @@
+"""Fixtures that run `make ui`'s program on free ports, as a user's terminal does."""
+
+import os
+import socket
+import subprocess
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import httpx
+import psutil
+import pytest
+
+CHECKOUT = Path(__file__).resolve().parents[1]
+READY = "Ctrl-C ends all of this."
+
+
+def free_port() -> int:
+    """Return a port of loopback that nobody holds."""
+    with socket.create_server(("127.0.0.1", 0)) as probe:
+        return probe.getsockname()[1]
+
+
+@dataclass(frozen=True)
+class Desk:
+    """A `make ui` that runs, and its addresses."""
+
+    process: subprocess.Popen[str]
+    state: Path
+    environment: dict[str, str]
+
+    @property
+    def prefect(self) -> str:
+        """The address of Prefect's API."""
+        return self.environment["PREFECT_API_URL"]
+
+    @property
+    def mlflow(self) -> str:
+        """The address of MLflow's server."""
+        return self.environment["MLFLOW_TRACKING_URI"]
+
+    def family(self) -> list[psutil.Process]:
+        """Return every process that it started."""
+        return psutil.Process(self.process.pid).children(recursive=True)
+
+    def find(self, what: str) -> list[dict[str, str]]:
+        """Return what Prefect's API finds without a filter."""
+        return httpx.post(f"{self.prefect}/{what}/filter", json={}, timeout=30).raise_for_status().json()
+
+    def deploy(self) -> None:
+        """Run `make deploy`'s program."""
+        subprocess.run([sys.executable, "-m", "operations.deploy"], cwd=CHECKOUT, env=self.environment, check=True)
+
+
+def start_desk(state: Path) -> Desk:
+    """Start `make ui`'s program on free ports."""
+    environment = {
+        **os.environ,
+        "DCGAN_STATE": str(state),
+        "PREFECT_HOME": str(state / "prefect"),
+        "PREFECT_API_URL": f"http://127.0.0.1:{free_port()}/api",
+        "MLFLOW_TRACKING_URI": f"http://127.0.0.1:{free_port()}",
+        "PYTHONUNBUFFERED": "1",
+    }
+    process = subprocess.Popen(
+        [sys.executable, "-m", "operations.ui"],
+        cwd=CHECKOUT,
+        env=environment,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    )
+    return Desk(process, state, environment)
+
+
+@pytest.fixture(scope="module")
+def desk(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Desk]:
+    """Yield a desk that has said that everything runs."""
+    desk = start_desk(tmp_path_factory.mktemp("desk") / "state")
+    assert desk.process.stdout is not None
+    said = []
+    for line in desk.process.stdout:
+        said.append(line.rstrip("\n"))
+        if said[-1] == READY:
+            break
+    assert said[-1] == READY, said
+    yield desk
+    desk.process.terminate()
+    desk.process.wait(120)

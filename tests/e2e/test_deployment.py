@@ -1,0 +1,200 @@
+"""The main job as its user runs it: `make ui`, `make deploy`, `prefect deployment run dcgan/smoke --watch`."""
+
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+import httpx
+import mlflow
+import numpy as np
+import psutil
+import pytest
+from mlflow import MlflowClient
+
+from tests.desk import CHECKOUT, Desk
+
+pytestmark = [pytest.mark.e2e, pytest.mark.timeout(900)]
+
+PATIENCE_SECONDS = 180
+
+
+@dataclass(frozen=True)
+class FlowRun:
+    """A flow run that `--watch` saw end, and the MLflow run that it made."""
+
+    id: str
+    output: str
+    run_id: str
+
+
+def prefect(desk: Desk, *arguments: str, check: bool = True) -> str:
+    """Run the Prefect command line as a user would, and return what it says."""
+    done = subprocess.run(
+        [sys.executable, "-m", "prefect", "--no-prompt", *arguments],
+        cwd=CHECKOUT,
+        env=desk.environment,
+        capture_output=True,
+        text=True,
+        timeout=PATIENCE_SECONDS,
+        check=False,
+    )
+    assert not check or done.returncode == 0, done.stdout + done.stderr
+    return done.stdout + done.stderr
+
+
+def flow_run_id(output: str) -> str:
+    """Return the id in what `prefect deployment run` says."""
+    return re.search(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}", output)[0]
+
+
+def flow_run_state(desk: Desk, flow_run: str) -> str:
+    return httpx.get(f"{desk.prefect}/flow_runs/{flow_run}").json()["state_name"]
+
+
+def mlflow_runs(desk: Desk, flow_run: str | None = None) -> list:
+    client = MlflowClient(desk.mlflow)
+    experiment = client.get_experiment_by_name("dcgan")
+    wanted = f"tags.`prefect.flow_run_id` = '{flow_run}'" if flow_run else ""
+    return list(client.search_runs([experiment.experiment_id], wanted)) if experiment else []
+
+
+def wait_until(what: str, ready) -> object:
+    """Return what `ready` gives as soon as it gives something."""
+    deadline = time.monotonic() + PATIENCE_SECONDS
+    while time.monotonic() < deadline:
+        if result := ready():
+            return result
+        time.sleep(0.1)
+    raise AssertionError(f"{what} did not come")
+
+
+@pytest.fixture(scope="module")
+def deployed(desk: Desk) -> Desk:
+    """Return the running servers and workers, with the deployments on them."""
+    desk.deploy()
+    return desk
+
+
+@pytest.fixture(scope="module")
+def smoke(deployed: Desk) -> FlowRun:
+    """Run `dcgan/smoke` through the worker, watched to its end."""
+    output = prefect(deployed, "deployment", "run", "dcgan/smoke", "--param", "seed=5", "--watch")
+    identifier = flow_run_id(output)
+    (run,) = mlflow_runs(deployed, identifier)
+    return FlowRun(identifier, output, run.info.run_id)
+
+
+def test_the_watched_run_completes(deployed, smoke):
+    """`--watch` ends with success, and the flow run and its five tasks are Completed."""
+    assert flow_run_state(deployed, smoke.id) == "Completed"
+    task_runs = httpx.post(
+        f"{deployed.prefect}/task_runs/filter", json={"flow_runs": {"id": {"any_": [smoke.id]}}}
+    ).json()
+    names = sorted(task_run["name"].rsplit("-", 1)[0] for task_run in task_runs)
+    assert names == ["download", "prepare", "register", "render", "train"]
+    assert {task_run["state_name"] for task_run in task_runs} == {"Completed"}
+
+
+def test_each_side_links_to_the_other(deployed, smoke):
+    """The flow run has a link to the MLflow run, whose tags name the flow run and its address."""
+    artifacts = {
+        artifact["key"]: artifact["data"]
+        for artifact in httpx.post(
+            f"{deployed.prefect}/artifacts/filter", json={"artifacts": {"flow_run_id": {"any_": [smoke.id]}}}
+        ).json()
+    }
+    assert artifacts.keys() == {"mlflow-run", "training-progress", "training-summary"}
+    assert f"/runs/{smoke.run_id}" in artifacts["mlflow-run"]
+    assert artifacts["training-progress"] == 100
+    (run,) = mlflow_runs(deployed, smoke.id)
+    assert run.data.tags["prefect.flow_run_url"].endswith(f"/flow-run/{smoke.id}")
+
+
+def test_mlflow_has_every_epoch_once(deployed, smoke):
+    """Status, metrics, pictures, checkpoints, report and the served model's folder are all there."""
+    client = MlflowClient(deployed.mlflow)
+    assert client.get_run(smoke.run_id).info.status == "FINISHED"
+    for name in ("generator_loss", "discriminator_loss", "images_per_second"):
+        assert [metric.step for metric in client.get_metric_history(smoke.run_id, name)] == [1, 2]
+    assert len(client.list_artifacts(smoke.run_id, "images")) == 4
+    assert {file.path for file in client.list_artifacts(smoke.run_id)} >= {"checkpoints", "images", "report", "serving"}
+
+
+def test_the_registered_model_predicts(deployed, smoke):
+    """The version that the run registered gives pictures."""
+    client = MlflowClient(deployed.mlflow)
+    (version,) = client.search_model_versions(f"run_id = '{smoke.run_id}'")
+    mlflow.set_tracking_uri(deployed.mlflow)
+    images = mlflow.pyfunc.load_model(f"models:/{version.name}/{version.version}").predict(
+        np.zeros((3, 100), np.float32)
+    )
+    assert images.shape == (3, 28, 28, 1)
+    assert np.abs(images).max() <= 1
+
+
+def test_the_model_is_served_over_http(deployed, smoke, free_port):
+    """`mlflow models serve` answers latents with pictures; it looks for uvicorn on the PATH."""
+    command = ["models", "serve", "-m", "models:/dcgan-generator/1", "--env-manager", "local", "-p", str(free_port)]
+    server = subprocess.Popen(
+        [sys.executable, "-m", "mlflow", *command],
+        env={**deployed.environment, "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"},
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+        start_new_session=True,
+    )
+    try:
+        url = f"http://127.0.0.1:{free_port}"
+
+        def answers() -> bool:
+            assert server.poll() is None
+            try:
+                return httpx.get(f"{url}/ping").is_success
+            except httpx.HTTPError:
+                return False
+
+        wait_until("the model's server", answers)
+        latents = np.zeros((2, 100)).tolist()
+        answer = httpx.post(f"{url}/invocations", json={"inputs": latents}, timeout=60)
+        assert np.shape(json.loads(answer.text)["predictions"]) == (2, 28, 28, 1)
+    finally:
+        family = [*psutil.Process(server.pid).children(recursive=True), psutil.Process(server.pid)]
+        for process in family:
+            process.send_signal(signal.SIGTERM)
+        psutil.wait_procs(family, timeout=30)
+
+
+def test_a_cancelled_training_is_killed_and_goes_on(deployed, tmp_path):
+    """Cancelled in Prefect, the MLflow run says KILLED; run again with the same parameters, it goes on."""
+    parameters = ["--param", "seed=6", "--param", "epochs=40", "--param", "source=bundled"]
+    cancelled = flow_run_id(prefect(deployed, "deployment", "run", "dcgan/smoke", *parameters))
+    (run,) = wait_until("a first epoch", lambda: _with_epochs(mlflow_runs(deployed, cancelled)))
+    prefect(deployed, "flow-run", "cancel", cancelled)
+    wait_until("the cancelled state", lambda: flow_run_state(deployed, cancelled) == "Cancelled")
+    client = MlflowClient(deployed.mlflow)
+    wait_until("the killed run", lambda: client.get_run(run.info.run_id).info.status == "KILLED")
+
+    again = flow_run_id(prefect(deployed, "deployment", "run", "dcgan/smoke", *parameters, "--watch"))
+    (resumed,) = mlflow_runs(deployed, again)
+    assert resumed.info.run_id == run.info.run_id
+    assert resumed.info.status == "FINISHED"
+    assert [m.step for m in client.get_metric_history(run.info.run_id, "generator_loss")] == list(range(1, 41))
+
+
+def _with_epochs(runs: list) -> list:
+    return [run for run in runs if "generator_loss" in run.data.metrics]
+
+
+def test_nothing_is_written_elsewhere(deployed, smoke):
+    """All of it lies under the state folder; the checkout and the temporary folder of the worker have nothing."""
+    tracked = subprocess.run(
+        ["git", "status", "--porcelain", "--ignored"], cwd=CHECKOUT, capture_output=True, text=True, check=True
+    ).stdout
+    assert "mlruns" not in tracked
+    assert "mlflow.db" not in tracked
+    assert {"data", "runs", "mlflow.db", "mlartifacts", "prefect"} <= {p.name for p in Path(deployed.state).iterdir()}

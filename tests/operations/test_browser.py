@@ -1,0 +1,84 @@
+"""What a person sees who opens `make ui`'s MLflow after a training: a real browser on a real server."""
+
+import os
+import re
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+from threading import Event
+
+import pytest
+from playwright.sync_api import Locator, Page, expect, sync_playwright
+
+from operations import programs
+from operations.addresses import ServerSettings
+from operations.processes import Fleet
+from tests.pipeline import TrainedRun
+
+pytestmark = [pytest.mark.browser, pytest.mark.timeout(600)]
+
+PATIENCE_MS = 30_000
+EXPERIMENT = "/#/experiments/1/runs"
+
+
+@pytest.fixture
+def mlflow_url(trained: TrainedRun, free_port: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
+    """Yield the address of MLflow's server, as `make ui` starts it, over the store of a whole run."""
+    assert trained.version == 1
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"http://127.0.0.1:{free_port}")
+    settings = ServerSettings()
+    fleet = Fleet(tmp_path / "logs", Event())
+    fleet.start("mlflow", programs.mlflow_server(settings), tmp_path, programs.environment(settings))
+    fleet.wait_until(lambda: programs.mlflow_answers(settings), "MLflow's server", 120)
+    yield settings.mlflow.url
+    fleet.end(())
+
+
+@pytest.fixture
+def page() -> Iterator[Page]:
+    """Yield a page of Debian's Chromium, large enough to show a run's charts at once."""
+    chromium = shutil.which("chromium")
+    assert chromium, "make test-browser needs Chromium, Debian's package chromium"
+    sandbox = ["--no-sandbox"] if os.geteuid() == 0 else []  # Chromium's does not work for root
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=chromium, args=sandbox)
+        page = browser.new_page(viewport={"width": 1600, "height": 2400})
+        page.set_default_timeout(PATIENCE_MS)
+        yield page
+        browser.close()
+
+
+def expect_picture(locator: Locator, width: int) -> None:
+    """Wait until an image element shows a decoded picture of that many pixels across."""
+    expect(locator).to_be_visible(timeout=PATIENCE_MS)
+    locator.evaluate("image => image.decode()")
+    assert locator.evaluate("image => image.naturalWidth") == width
+
+
+def test_a_training_is_found_and_looked_at(page: Page, mlflow_url: str, trained: TrainedRun) -> None:
+    """From the list of runs to the run: its name, its curves, and the picture of each epoch on the slider."""
+    page.goto(mlflow_url + EXPERIMENT)
+    page.get_by_role("link", name="smoke-seed7", exact=True).click()
+    expect(page).to_have_url(re.compile(trained.run.run_id))
+    page.get_by_role("tab", name="Model metrics").click()
+    for curve in ("generator_loss", "discriminator_loss", "images_per_second"):
+        expect(page.get_by_text(curve, exact=True).first).to_be_visible(timeout=PATIENCE_MS)
+    for epoch in (1, 2):
+        page.get_by_role("slider").press("ArrowRight")
+        # MLflow shows the small copy of 256 pixels
+        expect_picture(page.locator(f"img[src*='samples%2Bstep%2B{epoch}%2B']"), 256)
+
+
+def test_the_animation_is_under_report(page: Page, mlflow_url: str, trained: TrainedRun) -> None:
+    """The run's artifacts show the animation in the folder report."""
+    page.goto(f"{mlflow_url}{EXPERIMENT}/{trained.run.run_id}/artifacts")
+    page.get_by_text("report", exact=True).click()
+    page.get_by_text("training.gif", exact=True).click()
+    expect(page.locator("img[src*='training.gif'], img[src^='blob:']").first).to_be_visible(timeout=PATIENCE_MS)
+
+
+def test_the_version_shows_its_picture(page: Page, mlflow_url: str) -> None:
+    """The registered version's page shows the last grid in its description, and links the run."""
+    page.goto(f"{mlflow_url}/#/models/dcgan-generator/versions/1")
+    expect_picture(page.locator("img[src*='samples.png']"), 336)
+    expect(page.get_by_role("link", name="smoke-seed7")).to_be_visible()
