@@ -173,7 +173,7 @@ def test_classic_is_the_seeds_training():
 def test_classic_optimizers_are_kerases_adam():
     """Both optimizers of `classic` are configured as Keras' Adam is by default, but for the learning rate."""
     gan = Gan(CLASSIC, 0, np.zeros((1, *IMAGE_SHAPE), np.float32))
-    default = keras.optimizers.Adam(learning_rate=1e-4).get_config()
+    default = keras.optimizers.Adam(learning_rate=1e-4, name="adam").get_config()
     for optimizer in (gan.generator_optimizer, gan.discriminator_optimizer):
         assert isinstance(optimizer, keras.optimizers.Adam)
         assert optimizer.get_config() | {"name": "adam"} == pytest.approx(default)
