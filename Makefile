@@ -5,7 +5,7 @@
 
 .DEFAULT_GOAL := help
 .SUFFIXES:
-.PHONY: help setup train test test-e2e test-browser check fix bench ui deploy env lock clean
+.PHONY: help setup train test test-e2e test-browser check fix bench chaos ui deploy env lock clean
 
 VENV := .venv
 RUN := $(VENV)/bin/python -m
@@ -57,6 +57,9 @@ fix: $(DEV)  ## format, and mend what the linter can mend
 
 bench: $(DEV)  ## measure this machine and write the figures under benchmarks/
 	$(RUN) benchmarks $(call given,ARGS)
+
+chaos: $(DEV)  ## kill 20 trainings anywhere, continue them, and compare them (ARGS='--runs 3 --seed 1')
+	$(RUN) benchmarks.chaos $(call given,ARGS)
 
 ui: $(APP)  ## start Prefect's server, MLflow's UI and a worker for each pool, until Ctrl-C
 	@$(RUN) operations.ui

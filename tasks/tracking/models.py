@@ -88,12 +88,17 @@ def model_uri(version_or_alias: int | str) -> str:
 
 
 def _logged_model(store: Store, run_id: str) -> str | None:
-    """Return the id of the model that the run has logged whole, None when there is none.
+    """Return the id of the model that the run has logged whole, None when there is none; half ones are deleted.
 
     It is there without a version when the process was killed between the two.
     """
-    found = store.client.search_logged_models([store.experiment_id], filter_string=f"source_run_id = '{run_id}'")
-    return next((str(model.model_id) for model in found if model.status == LoggedModelStatus.READY), None)
+    whole = None
+    for model in store.client.search_logged_models([store.experiment_id], filter_string=f"source_run_id = '{run_id}'"):
+        if model.status == LoggedModelStatus.READY:
+            whole = str(model.model_id)
+        else:
+            store.client.delete_logged_model(model.model_id)
+    return whole
 
 
 def _log_model(store: Store, run_id: str, generator: "keras.Model", example: np.ndarray) -> str:
