@@ -13,23 +13,16 @@ import mlflow.pyfunc
 import numpy as np
 from mlflow.entities import LoggedModelStatus
 from mlflow.exceptions import MlflowException
-from mlflow.models import Model, ModelSignature
-from mlflow.types import Schema, TensorSpec
+from mlflow.models import Model
 
 from dcgan.errors import ModelError
 from dcgan.files import sha256_of_file
-from dcgan.recipe import IMAGE_SHAPE, LATENT_SIZE
+from tasks.tracking.signature import KERAS_FILE, MODEL_SHA256, SIGNATURE
 from tasks.tracking.store import MODEL_NAME, Store, translated_errors
 
 if TYPE_CHECKING:
     import keras
 
-SIGNATURE = ModelSignature(
-    inputs=Schema([TensorSpec(np.dtype(np.float32), (-1, LATENT_SIZE))]),
-    outputs=Schema([TensorSpec(np.dtype(np.float32), (-1, *IMAGE_SHAPE))]),
-)
-KERAS_FILE = "data/model.keras"  # where MLflow's Keras flavor puts it
-MODEL_SHA256 = "dcgan.model_sha256"
 REQUIREMENTS = ("mlflow", "keras", "tensorflow", "numpy")
 
 
