@@ -1,0 +1,34 @@
+"""This project's step, as the training loop runs it: many steps in one compiled call."""
+
+from collections.abc import Callable
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+from benchmarks.serving import serve
+from dcgan.gan import Gan
+from dcgan.recipe import CLASSIC, RECIPES
+
+IMAGES = 8192
+
+
+def make(batch_size: int) -> Callable[[int], None]:
+    """Return the step of the recipe that has this batch size, or of `classic` with this batch size."""
+    recipe = next((r for r in RECIPES.values() if r.batch_size == batch_size), CLASSIC)
+    random = np.random.default_rng(0)
+    images = random.uniform(-1, 1, (IMAGES, 28, 28, 1)).astype(np.float32)
+    gan = Gan(recipe.model_copy(update={"batch_size": batch_size}), 0, images, device="cpu")
+    taken = 0
+
+    def run(steps: int) -> None:
+        nonlocal taken
+        order = random.integers(0, IMAGES, (steps, batch_size)).astype(np.int32)
+        gan.run(order, first_step=taken)
+        taken += steps
+
+    return run
+
+
+if __name__ == "__main__":
+    serve(make, {"tensorflow": tf.__version__, "keras": keras.__version__})

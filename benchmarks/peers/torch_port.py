@@ -1,0 +1,88 @@
+"""The seed in PyTorch: channels-last memory, and Adam in one kernel. It runs in an environment of its own."""
+
+from collections.abc import Callable
+
+import torch
+from torch import nn
+from torch.nn.functional import binary_cross_entropy_with_logits as cross_entropy
+
+from benchmarks.serving import serve
+
+IMAGES = 8192
+STATISTICS = {"eps": 1e-3, "momentum": 0.01}  # Keras' defaults
+
+
+class Generator(nn.Module):
+    """The seed's generator: latents (n, 100) to pictures (n, 1, 28, 28)."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.project = nn.Sequential(
+            nn.Linear(100, 7 * 7 * 256, bias=False), nn.BatchNorm1d(7 * 7 * 256, **STATISTICS), nn.LeakyReLU(0.3)
+        )
+        self.maps = nn.Sequential(
+            nn.ConvTranspose2d(256, 128, 5, stride=1, padding=2, bias=False),
+            nn.BatchNorm2d(128, **STATISTICS),
+            nn.LeakyReLU(0.3),
+            nn.ConvTranspose2d(128, 64, 5, stride=2, padding=2, output_padding=1, bias=False),
+            nn.BatchNorm2d(64, **STATISTICS),
+            nn.LeakyReLU(0.3),
+            nn.ConvTranspose2d(64, 1, 5, stride=2, padding=2, output_padding=1, bias=False),
+            nn.Tanh(),
+        )
+
+    def forward(self, latents: torch.Tensor) -> torch.Tensor:
+        """Return pictures."""
+        maps = self.project(latents).view(-1, 256, 7, 7)
+        return self.maps(maps.contiguous(memory_format=torch.channels_last))
+
+
+def make_discriminator() -> nn.Module:
+    """Return the seed's discriminator: pictures (n, 1, 28, 28) to logits (n, 1)."""
+    return nn.Sequential(
+        nn.Conv2d(1, 64, 5, stride=2, padding=2),
+        nn.LeakyReLU(0.3),
+        nn.Dropout(0.3),
+        nn.Conv2d(64, 128, 5, stride=2, padding=2),
+        nn.LeakyReLU(0.3),
+        nn.Dropout(0.3),
+        nn.Flatten(),
+        nn.Linear(7 * 7 * 128, 1),
+    )
+
+
+def make(batch_size: int) -> Callable[[int], None]:
+    """Return a function that takes training steps on random batches of images in memory."""
+    torch.manual_seed(0)
+    generator = Generator().to(memory_format=torch.channels_last)
+    discriminator = make_discriminator().to(memory_format=torch.channels_last)
+    optimizers = [torch.optim.Adam(net.parameters(), lr=1e-4, fused=True) for net in (generator, discriminator)]
+    images = torch.rand(IMAGES, 1, 28, 28) * 2 - 1
+
+    def train_step(real: torch.Tensor) -> None:
+        generated_logits = discriminator(generator(torch.randn(batch_size, 100)))
+        real_logits = discriminator(real)
+        ones, zeros = torch.ones_like(real_logits), torch.zeros_like(real_logits)
+        losses = (
+            cross_entropy(generated_logits, ones),
+            cross_entropy(real_logits, ones) + cross_entropy(generated_logits, zeros),
+        )
+        # both from gradients taken before either update, as in the seed
+        for network, loss in zip((generator, discriminator), losses, strict=True):
+            parameters = list(network.parameters())
+            gradients = torch.autograd.grad(loss, parameters, retain_graph=network is generator)
+            for parameter, gradient in zip(parameters, gradients, strict=True):
+                parameter.grad = gradient
+        for optimizer in optimizers:
+            optimizer.step()
+
+    def run(steps: int) -> None:
+        for _ in range(steps):
+            batch = images[torch.randint(IMAGES, (batch_size,))]
+            train_step(batch.contiguous(memory_format=torch.channels_last))
+
+    return run
+
+
+if __name__ == "__main__":
+    serve(make, {"torch": torch.__version__})
