@@ -113,6 +113,16 @@ MILESTONES = (
 )
 
 
+def between_aliases(champion: int) -> Moment:
+    """Return the moment of a promotion when `previous` names the champion already, and `champion` still does."""
+
+    def reached(traces: Traces) -> bool:
+        named = ("alias = 'previous'", "alias = 'champion'")
+        return all(traces.rows("registered_model_aliases", f"{alias} AND version = {champion}") == 1 for alias in named)
+
+    return Moment("between the aliases", reached)
+
+
 def stage(state: Path, since: float) -> str:
     """Return what a dead training was doing, as far as it left traces since it began."""
     aimed = [moment.name for moment in AIMS if moment.reached(Traces(state, since))]

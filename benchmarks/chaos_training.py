@@ -1,11 +1,11 @@
-"""A training as a victim: started by its user's command in a process group of its own, killed, and started again."""
+"""A command as a victim: started as its user does, in a process group of its own, killed, and started again."""
 
 import os
 import signal
 import subprocess
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -53,20 +53,20 @@ class Place:
 
 
 @dataclass
-class Training:
-    """A living command `python -m flows.train`."""
+class Command:
+    """A living command at a place, such as `flows.train --recipe smoke`."""
 
     place: Place
+    arguments: Sequence[str]
     process: "subprocess.Popen[bytes]" = field(init=False)
     family: list[psutil.Process] = field(init=False, default_factory=list)
     began: float = field(init=False, default_factory=time.time)
 
     def __post_init__(self) -> None:
         self.place.temporary.mkdir(parents=True, exist_ok=True)
-        command = [sys.executable, "-m", "flows.train", "--recipe", "smoke", "--epochs", str(EPOCHS)]
         with self.place.log.open("ab") as log:
             self.process = subprocess.Popen(
-                [*command, "--source", "bundled", "--summary", str(self.place.summary)],
+                [sys.executable, "-m", *self.arguments],
                 cwd=CHECKOUT,
                 env=dict(self.place.environment()),
                 stdin=subprocess.DEVNULL,
@@ -89,7 +89,7 @@ class Training:
         return [*reached, time.time() - self.began]
 
     def kill_at(self, moment: Moment, *, server_too: bool) -> bool:
-        """Kill the whole process group by SIGKILL at a moment; return False when the training ended before it.
+        """Kill the whole process group by SIGKILL at a moment; return False when the command ended before it.
 
         The group is stopped first and then looked at, so what is killed is known to live and to be at that moment.
         """
@@ -124,4 +124,11 @@ class Training:
         for child in self.family if server_too else []:
             child.kill()
         if (code := self.process.wait(PATIENCE_SECONDS)) != -signal.SIGKILL:
-            raise AssertionError(f"the training ended with {code}, not by the kill")
+            raise AssertionError(f"the command ended with {code}, not by the kill")
+
+
+def training(place: Place, resume: str = "auto") -> Command:
+    """Start the training that is killed, or continue it."""
+    summary = ("--summary", str(place.summary))
+    what = ("--recipe", "smoke", "--epochs", str(EPOCHS), "--source", "bundled", "--resume", resume)
+    return Command(place, ("flows.train", *what, *summary))

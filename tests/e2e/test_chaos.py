@@ -13,7 +13,7 @@ pytestmark = [pytest.mark.e2e, pytest.mark.timeout(1800)]
 
 
 def test_killed_trainings_end_like_the_one_never_killed(tmp_path):
-    """Three trainings, two of them killed twice: the same bits, one run, one version, nothing left over."""
+    """Three trainings, two of them killed twice, and a promotion: the same bits, one run, one version, nothing left."""
     result = tmp_path / "chaos.json"
     done = subprocess.run(
         [sys.executable, "-m", "benchmarks.chaos", "--runs", "3", "--seed", "1", "--output", result],
@@ -25,5 +25,5 @@ def test_killed_trainings_end_like_the_one_never_killed(tmp_path):
     )
     assert done.returncode == 0, done.stdout + done.stderr
     trials = json.loads(result.read_text())["trials"]
-    assert [trial["verdict"] for trial in trials] == ["same"] * 3
-    assert [len(trial["deaths"]) for trial in trials] == [1, 2, 2]
+    assert [trial["verdict"] for trial in trials] == ["same"] * 4
+    assert [len(trial["deaths"]) for trial in trials] == [1, 2, 2, 1]
