@@ -1,4 +1,4 @@
-"""`make deploy`: the work pools and the deployments of prefect.yaml, on the Prefect server that runs."""
+"""`make deploy`: work pools, the deployments of prefect.yaml and automations.yaml, on the Prefect server that runs."""
 
 import os
 import subprocess
@@ -9,6 +9,7 @@ import httpx
 from dcgan.errors import DcganError
 from operations import programs
 from operations.addresses import PREFECT_VARIABLE, ServerSettings
+from operations.automations import apply_automations, read_automations
 from tasks.settings import CHECKOUT
 
 
@@ -17,7 +18,7 @@ class DeployError(DcganError):
 
 
 def deploy(settings: ServerSettings) -> None:
-    """Create the work pools that are not there, and create or update every deployment of prefect.yaml.
+    """Create the work pools that are not there, and create or update every deployment and automation.
 
     Raises:
         DeployError: Prefect's server does not answer, or refused something.
@@ -31,6 +32,10 @@ def deploy(settings: ServerSettings) -> None:
         if not _pool_exists(settings, pool):
             _prefect(settings, "work-pool", "create", pool, "--type", "process")
     _prefect(settings, "deploy", "--all")
+    try:
+        apply_automations(settings, read_automations())
+    except httpx.HTTPError as error:
+        raise DeployError(f"Prefect's server refused an automation: {str(error).splitlines()[0]}") from None
 
 
 def _pool_exists(settings: ServerSettings, pool: str) -> bool:

@@ -41,6 +41,7 @@ def environment(settings: ServerSettings) -> dict[str, str]:
     defaults = {
         "DCGAN_HOME": str(CHECKOUT),  # where prefect.yaml's pull step goes
         "PREFECT_WORKER_QUERY_SECONDS": "2",
+        "PREFECT_FLOWS_HEARTBEAT_FREQUENCY": "30",  # automations.yaml counts on it
         "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false",
         "PYTHONUNBUFFERED": "1",
     }

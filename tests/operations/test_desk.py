@@ -8,6 +8,7 @@ import httpx
 import psutil
 import pytest
 
+from operations.automations import read_automations
 from tests.desk import Desk, start_desk
 
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(600)]
@@ -38,7 +39,7 @@ def test_only_loopback_is_listened_on(desk: Desk) -> None:
 
 
 def test_deploying_again_changes_nothing(desk: Desk) -> None:
-    """Every deployment is there once after the first and after the second time, with its one schedule."""
+    """Every deployment and automation is there once after the first and after the second time."""
     desk.deploy()
     first = {each["id"]: each["name"] for each in desk.find("deployments")}
     desk.deploy()
@@ -49,6 +50,8 @@ def test_deploying_again_changes_nothing(desk: Desk) -> None:
     assert [schedule["schedule"]["timezone"] for schedule in retrain["schedules"]] == ["Etc/UTC"]
     assert retrain["global_concurrency_limit"]["limit"] == 1
     assert {each["name"] for each in desk.find("work_pools")} >= {"gpu", "cpu"}
+    written = [(each.name, True) for each in read_automations()]
+    assert sorted((each["name"], each["enabled"]) for each in desk.find("automations")) == sorted(written)
 
 
 def test_a_server_that_dies_ends_everything(desk: Desk) -> None:

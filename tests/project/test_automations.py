@@ -1,0 +1,54 @@
+"""automations.yaml: nothing in it is dropped in silence, and what it counts on is so."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from prefect.events.actions import ChangeFlowRunState
+from prefect.events.schemas.automations import AutomationCore, EventTrigger
+from pydantic import BaseModel
+
+from operations.addresses import ServerSettings
+from operations.automations import AUTOMATIONS_FILE, read_automations
+from operations.programs import environment
+
+WRITTEN: list[dict[str, Any]] = yaml.safe_load(AUTOMATIONS_FILE.read_text())
+
+each_automation = pytest.mark.parametrize("automation", WRITTEN, ids=lambda automation: automation["name"])
+
+
+def unknown(given: dict[str, Any], model: type[BaseModel]) -> set[str]:
+    """Return the keys that `model` would ignore."""
+    return set(given) - model.model_fields.keys()
+
+
+@each_automation
+def test_every_key_is_known(automation: dict[str, Any]) -> None:
+    """Prefect ignores a misspelt key without a word; here it fails, in the trigger and the actions too."""
+    assert unknown(automation, AutomationCore) == set()
+    assert unknown(automation["trigger"], EventTrigger) == set()
+    assert [unknown(action, ChangeFlowRunState) for action in automation["actions"]] == [set()]
+
+
+@each_automation
+def test_only_flow_runs_of_this_project_are_touched(automation: dict[str, Any]) -> None:
+    """On a server that others use too, their flow runs are left alone."""
+    assert automation["trigger"]["match"] == {"prefect.resource.id": "prefect.flow-run.*"}
+    assert automation["trigger"]["match_related"] == {
+        "prefect.resource.role": "flow",
+        "prefect.resource.name": "dcgan",
+    }
+
+
+def test_names_are_unique() -> None:
+    """An automation is found again by its name."""
+    assert len({automation["name"] for automation in WRITTEN}) == len(WRITTEN)
+
+
+def test_three_heartbeats_fit_into_the_silence(state: Path) -> None:
+    """A live flow run may miss three heartbeats before it is taken for dead."""
+    heartbeat = int(environment(ServerSettings(state=state))["PREFECT_FLOWS_HEARTBEAT_FREQUENCY"])
+    (silent,) = [each for each in read_automations() if "silent" in each.name]
+    assert isinstance(silent.trigger, EventTrigger)
+    assert silent.trigger.within.total_seconds() >= 4 * heartbeat
