@@ -3,6 +3,7 @@
 from typing import TYPE_CHECKING
 
 from dcgan.dataset import Manifest
+from dcgan.errors import ModelError
 from tasks.evaluation import Figures
 from tasks.references import reference_of
 from tasks.settings import read_settings
@@ -50,7 +51,7 @@ class Examiner:
         """Return the figures of a version: of as many images as the test half has.
 
         Raises:
-            ModelError: what it generates are no images.
+            ModelError: what it generates is no images.
         """
         import numpy as np
 
@@ -59,7 +60,10 @@ class Examiner:
         from dcgan.quality.memorisation import measure_copying
         from dcgan.randomness import Stream
 
-        images = np.concatenate(list(generated_batches(generator, SEED, Stream.EVALUATION, self._count)))
+        try:
+            images = np.concatenate(list(generated_batches(generator, SEED, Stream.EVALUATION, self._count)))
+        except ModelError as error:
+            raise ModelError(f"Version {version} cannot be evaluated: {error}") from None
         copying = measure_copying(images, self._held_out)
         return Figures(
             version=version,

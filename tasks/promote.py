@@ -21,9 +21,10 @@ def promote_candidate(evaluation: Evaluation, mode: Mode) -> Promotion:
     """Make a candidate the champion if it passed the gate; `manual` makes it the challenger and says how to go on.
 
     Raises:
-        ModelError: another process has changed the champion since the evaluation.
+        ModelError: another process has changed the champion since the evaluation, or the candidate has been damaged.
     """
     from tasks.tracking import versions
+    from tasks.tracking.generators import require_generator
     from tasks.tracking.store import Store
 
     store = Store(read_settings())
@@ -33,6 +34,7 @@ def promote_candidate(evaluation: Evaluation, mode: Mode) -> Promotion:
     if not promoted and verdict and verdict.passed:
         if mode == "auto":
             _require_unchanged(evaluation, champion)
+            require_generator(store, versions.resolve(store, number))
             versions.tag_version(store, number, {PROMOTED_BY: "gate"})
             versions.crown(store, number)
             promoted = True

@@ -55,5 +55,9 @@ def one_at_a_time() -> Iterator[None]:
     root = read_settings().root
     root.mkdir(parents=True, exist_ok=True)
     with (root / "promotion.lock").open("w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            logger.info("Waiting for another process that evaluates or promotes a version.")
+            fcntl.flock(lock, fcntl.LOCK_EX)
         yield

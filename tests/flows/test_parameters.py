@@ -4,16 +4,28 @@ import pytest
 from pydantic import BaseModel, Field, ValidationError
 
 from dcgan.recipe import RECIPES
-from flows.parameters import TrainParameters, takes
+from flows.evaluate import dcgan_evaluate
+from flows.generate import dcgan_generate
+from flows.parameters import EvaluateParameters, GenerateParameters, PromoteParameters, TrainParameters, takes
+from flows.promote import dcgan_promote
 from flows.train import dcgan
 
 
-def test_prefects_form_is_the_model():
+@pytest.mark.parametrize(
+    ("flow", "model"),
+    [
+        (dcgan, TrainParameters),
+        (dcgan_evaluate, EvaluateParameters),
+        (dcgan_promote, PromoteParameters),
+        (dcgan_generate, GenerateParameters),
+    ],
+)
+def test_prefects_form_is_the_model(flow, model):
     """Every field is a parameter of the flow, with its default and its description."""
-    schema = dcgan.parameters.model_dump()["properties"]
-    fields = TrainParameters.model_fields
+    schema = flow.parameters.model_dump()["properties"]
+    fields = model.model_fields
     assert schema.keys() == fields.keys()
-    assert {name: field["default"] for name, field in schema.items()} == {n: f.default for n, f in fields.items()}
+    assert {name: field.get("default") for name, field in schema.items()} == {n: f.default for n, f in fields.items()}
     assert {name: field["description"] for name, field in schema.items()} == {
         name: field.description for name, field in fields.items()
     }
@@ -25,6 +37,19 @@ def test_prefects_form_refuses_what_the_model_refuses():
     assert schema["recipe"]["enum"] == list(RECIPES)
     assert {"minimum": 1, "type": "integer"} in schema["epochs"]["anyOf"]
     assert schema["device"]["enum"] == ["auto", "cpu", "gpu"]
+
+
+@pytest.mark.parametrize("version", [3, "3", "champion", "v-2_x"])
+def test_a_version_is_a_number_or_an_alias(version):
+    """Prefect's command line gives a number, this project's a text, a person perhaps an alias."""
+    assert EvaluateParameters(version=version).version == (3 if version == "3" else version)
+
+
+@pytest.mark.parametrize("version", [0, -1, "0", "", "../x", "a b", 1.5, None])
+def test_what_is_no_version_is_refused(version):
+    """Nothing else reaches the registry."""
+    with pytest.raises(ValidationError):
+        GenerateParameters(version=version)
 
 
 def test_epochs_replace_the_recipes():

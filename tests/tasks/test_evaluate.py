@@ -14,6 +14,7 @@ from tasks.promote import promote_candidate
 from tasks.settings import read_settings
 from tasks.tracking.quality import REPORT_FILE
 from tasks.tracking.store import MODEL_NAME, Store
+from tests.registry import picture_book
 
 
 def run_of(version):
@@ -163,3 +164,18 @@ def test_with_no_model_at_all_the_alias_is_missing(registry):
     """Before the first training the sentence is the same."""
     with pytest.raises(ModelError, match="has no alias champion"):
         evaluate.fn("champion", registry.dataset)
+
+
+def test_a_generator_of_nothing_is_refused(registry):
+    """Weights that are not finite give no images: the version is named, and nothing is recorded."""
+    generator = picture_book(registry.digits[:50])
+    generator.layers[-2].kernel.assign(np.full((50, 784), np.nan, np.float32))
+    version = registry.register(generator)
+    before = registry.tags(version)
+    with pytest.raises(ModelError) as refusal:
+        evaluate.fn(version, registry.dataset)
+    assert str(refusal.value) == (
+        f"Version {version} cannot be evaluated: The generator gives values outside [-1, 1] or not finite; "
+        "expected float32 (512, 28, 28, 1) from -1 to 1."
+    )
+    assert registry.tags(version) == before

@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 
 from dcgan.errors import ModelError
-from tasks.promote import promote_version
+from tasks.evaluate import evaluate
+from tasks.promote import promote_candidate, promote_version
 from tasks.quiet import import_tensorflow
 from tasks.settings import read_settings
 from tasks.tracking.generators import load_generator
@@ -135,3 +136,26 @@ def test_a_foreign_generator_with_the_signature_is_used(foreign):
 
     generator = load_generator(store(), resolve(store(), foreign(SIGNATURE)))
     assert generator(np.zeros((3, 100), np.float32)).shape == (3, 28, 28, 1)
+
+
+def test_nothing_is_decided_beside_a_damaged_champion(registry):
+    """A champion that cannot be loaded is named; the candidate gets no verdict, and the aliases stay."""
+    champion = registry.add_good()
+    promote_version.fn(champion, force=True)
+    (files_of(champion) / "data" / "model.keras").unlink()
+    candidate = registry.add_better()
+    sentence = refusal_of(candidate, lambda number: evaluate.fn(number, registry.dataset))
+    assert sentence.startswith(
+        f"The model {MODEL_NAME} version {champion} cannot be used: the file data/model.keras is "
+    )
+    assert "dcgan.verdict" not in registry.tags(candidate)
+    assert registry.aliases() == {"champion": champion}
+
+
+def test_a_candidate_that_is_damaged_after_its_evaluation_is_not_promoted(registry):
+    """A training that goes on after a crash looks at the files again before an alias moves."""
+    version = registry.add_good()
+    evaluation = evaluate.fn(version, registry.dataset)
+    flip_a_byte(files_of(version) / "data" / "model.keras")
+    assert "is damaged" in refusal_of(evaluation, lambda passed: promote_candidate.fn(passed, "auto"))
+    assert registry.aliases() == {}
