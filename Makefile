@@ -5,7 +5,7 @@
 
 .DEFAULT_GOAL := help
 .SUFFIXES:
-.PHONY: help setup train test test-e2e test-browser check fix bench ui deploy env lock clean
+.PHONY: help setup train test test-e2e test-browser check fix bench chaos ui deploy env lock clean
 
 VENV := .venv
 RUN := $(VENV)/bin/python -m
@@ -58,6 +58,9 @@ fix: $(DEV)  ## format, and mend what the linter can mend
 bench: $(DEV)  ## measure this machine and write the figures under benchmarks/
 	$(RUN) benchmarks $(call given,ARGS)
 
+chaos: $(DEV)  ## kill 20 trainings anywhere, continue them, and compare them (ARGS='--runs 3 --seed 1')
+	$(RUN) benchmarks.chaos $(call given,ARGS)
+
 ui: $(APP)  ## start Prefect's server, MLflow's UI and a worker for each pool, until Ctrl-C
 	@$(RUN) operations.ui
 
@@ -80,10 +83,11 @@ $(VENV)/bin/activate:
 	echo "No usable Python 3.11, 3.12 or 3.13 with its venv module was found: install one or name it, as in" \
 	  "'make setup PYTHON=/path/to/python3.11'." >&2; exit 1
 
-# The GPU's and the developers' locks hold all of the application's.
+# The GPU's and the developers' locks hold all of the application's. They are complete, so pip need not resolve
+# anything: before version 24 it would look for newer packages where an extra is asked for, and fail for want of a hash.
 $(VENV)/installed-%: requirements/%.txt | $(VENV)/bin/activate
 	@echo "Installing $< into $(VENV)" >&2
-	@$(RUN) pip install --quiet --disable-pip-version-check --require-hashes --requirement $<
+	@$(RUN) pip install --quiet --disable-pip-version-check --no-deps --require-hashes --requirement $<
 	@touch $(VENV)/installed-app $@
 
 UV_COMPILE = .venv-lock/bin/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes \

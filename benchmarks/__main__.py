@@ -3,7 +3,7 @@
 import argparse
 import importlib
 
-PROGRAMS = ("step",)
+PROGRAMS = ("step", "pipeline")
 
 
 def main() -> None:

@@ -54,11 +54,23 @@ def atomic_folder(path: Path, keep: Callable[[], bool] = lambda: False) -> Itera
         for file in temporary.rglob("*"):
             _sync(file)
         _sync(temporary)
-        with _alone_in(path.parent):
+        with alone_in(path.parent):
             _place(temporary, path, keep)
         _sync(path.parent)
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
+        os.close(handle)
+
+
+@contextmanager
+def alone_in(folder: Path) -> Iterator[None]:
+    """Let one process at a time into the body for a folder, which must exist, where the file system has locks."""
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        with suppress(OSError):
+            fcntl.flock(handle, fcntl.LOCK_EX)
+        yield
+    finally:
         os.close(handle)
 
 
@@ -86,18 +98,6 @@ def _held_folder_beside(path: Path) -> tuple[Path, int]:
             if temporary.exists():
                 return temporary, handle
             os.close(handle)
-
-
-@contextmanager
-def _alone_in(folder: Path) -> Iterator[None]:
-    """Let one process at a time decide what takes a folder's place, where the file system has locks."""
-    handle = os.open(folder, os.O_RDONLY)
-    try:
-        with suppress(OSError):
-            fcntl.flock(handle, fcntl.LOCK_EX)
-        yield
-    finally:
-        os.close(handle)
 
 
 def _place(temporary: Path, path: Path, keep: Callable[[], bool]) -> None:

@@ -1,8 +1,9 @@
 """A training as one thing from its beginning to its end: its MLflow run, its folder, its lock, and how it ended."""
 
 import logging
+import tempfile
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 from uuid import UUID
@@ -10,7 +11,8 @@ from uuid import UUID
 from pydantic import BaseModel, ConfigDict
 
 from dcgan.dataset import Manifest
-from dcgan.errors import ConfigurationError, DcganError
+from dcgan.errors import ConfigurationError, DcganError, TrackingError
+from dcgan.files import TEMPORARY_PREFIX, alone_in
 from dcgan.provenance import Configuration
 from dcgan.run_folder import RunFolder
 from tasks.settings import read_settings
@@ -50,36 +52,81 @@ def training_run(configuration: Configuration, dataset: Manifest, resume: str) -
     from tasks.tracking import runs
     from tasks.tracking.store import Store
 
-    settings = read_settings()
-    store = Store(settings)
-    tags = flow_run_tags()
+    store = Store(read_settings())
+    folders = read_settings().runs
+    folders.mkdir(parents=True, exist_ok=True)
     with ExitStack() as stack:
-        resumed = _claim(store, configuration, resume, stack)
+        with alone_in(folders):  # else another process could claim the run that this one is just beginning
+            resumed = _claim(store, configuration, resume, stack)
+            run_id = resumed or runs.begin_run(store, configuration, dataset, flow_run_tags())
+            if not resumed:
+                stack.enter_context(RunFolder(folders / run_id).held())
+        stack.enter_context(_temporary_files_in(folders / run_id))
+        stack.enter_context(_recorded_ending(store, run_id))
         if resumed:
-            runs.reopen_run(store, resumed, tags)
-            run_id = resumed
             logger.info("Going on with the unfinished MLflow run %s.", run_id)
-        else:
-            run_id = runs.begin_run(store, configuration, dataset, tags)
-            stack.enter_context(RunFolder(settings.runs / run_id).held())
+            runs.reopen_run(store, run_id, flow_run_tags())
+        runs.describe_run(store, run_id, configuration, dataset)
+        yield Run(
+            run_id=run_id,
+            url=store.run_url(run_id),
+            folder=folders / run_id,
+            configuration=configuration,
+            resumed=resumed is not None,
+        )
+
+
+def _claim(store: "Store", configuration: Configuration, resume: str, stack: ExitStack) -> str | None:
+    """Take the lock of the run to go on with, and return its id; None when a new one is to begin."""
+    from tasks.tracking import runs
+
+    folders = read_settings().runs
+    if resume == "never":
+        return None
+    if resume != "auto":
+        runs.require_resumable(store, resume, configuration)
+        stack.enter_context(RunFolder(folders / resume).held())
+        runs.require_resumable(store, resume, configuration)  # whoever held it until now may have finished it
+        return resume
+    for run_id in runs.find_unfinished(store, configuration):
+        with suppress(ConfigurationError), ExitStack() as attempt:  # another process may be training it
+            attempt.enter_context(RunFolder(folders / run_id).held())
+            if runs.is_unfinished(store, run_id):
+                stack.enter_context(attempt.pop_all())
+                return run_id
+    return None
+
+
+@contextmanager
+def _recorded_ending(store: "Store", run_id: str) -> Iterator[None]:
+    """Tell MLflow how the body ended; what is raised is the body's own failure, also when MLflow does not answer."""
+    from tasks.tracking import runs
+
+    try:
+        yield
+    except BaseException as error:  # Ctrl-C, SIGTERM and a cancellation are no Exceptions
+        outcome: runs.Outcome = "FAILED" if isinstance(error, Exception) else "KILLED"
         try:
-            yield Run(
-                run_id=run_id,
-                url=store.run_url(run_id),
-                folder=settings.runs / run_id,
-                configuration=configuration,
-                resumed=resumed is not None,
-            )
-        except DcganError as error:
-            runs.end_run(store, run_id, "FAILED", str(error))
-            raise
-        except Exception:
-            runs.end_run(store, run_id, "FAILED")
-            raise
-        except BaseException:  # Ctrl-C, SIGTERM, or a cancellation
-            runs.end_run(store, run_id, "KILLED")
-            raise
-        runs.end_run(store, run_id, "FINISHED")
+            runs.end_run(store, run_id, outcome, str(error) if isinstance(error, DcganError) else "")
+        except TrackingError as failure:
+            logger.warning("The run %s is not marked %s: %s", run_id, outcome, failure)
+        raise
+    runs.end_run(store, run_id, "FINISHED")
+
+
+@contextmanager
+def _temporary_files_in(folder: Path) -> Iterator[None]:
+    """Have every temporary file of this process made in a run's folder.
+
+    A process that is killed leaves them, TensorFlow's and MLflow's too; whoever holds the run next sweeps them away.
+    """
+    before = tempfile.tempdir
+    with tempfile.TemporaryDirectory(prefix=TEMPORARY_PREFIX, dir=folder, ignore_cleanup_errors=True) as temporary:
+        tempfile.tempdir = temporary
+        try:
+            yield
+        finally:
+            tempfile.tempdir = before
 
 
 def flow_run_tags() -> dict[str, str]:
@@ -88,26 +135,6 @@ def flow_run_tags() -> dict[str, str]:
 
     tags = {"prefect.flow_run_id": flow_run.id, "prefect.flow_run_url": flow_run.ui_url}
     return {name: value for name, value in tags.items() if value}
-
-
-def _claim(store: "Store", configuration: Configuration, resume: str, stack: ExitStack) -> str | None:
-    """Take the lock of the run to go on with, and return its id; None when a new one is to begin."""
-    from tasks.tracking import runs
-
-    folder = read_settings().runs
-    if resume == "never":
-        return None
-    if resume != "auto":
-        runs.require_resumable(store, resume, configuration)
-        stack.enter_context(RunFolder(folder / resume).held())
-        return resume
-    for run_id in runs.find_unfinished(store, configuration):
-        try:
-            stack.enter_context(RunFolder(folder / run_id).held())
-        except ConfigurationError:
-            continue  # another process is training it
-        return run_id
-    return None
 
 
 def choose_seed(seed: int | None) -> int:

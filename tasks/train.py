@@ -42,6 +42,19 @@ class Trained(BaseModel):
     resumed_from_epoch: int
 
 
+def require_device(device: "DeviceChoice") -> None:
+    """Refuse a device that is not there before anything is done; only to ask for a GPU costs TensorFlow's import.
+
+    Raises:
+        DeviceError: there is no GPU.
+    """
+    if device == "gpu":
+        import_tensorflow()
+        from dcgan.device import choose_devices
+
+        choose_devices(device)
+
+
 @task
 def train(run: Run, dataset: Manifest, device: "DeviceChoice") -> Trained:
     """Train to the recipe's last epoch, from the run's newest state, and record every epoch.

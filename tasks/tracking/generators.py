@@ -12,7 +12,7 @@ from mlflow.models import Model
 from dcgan.errors import ModelError
 from dcgan.files import sha256_of_file
 from dcgan.recipe import LATENT_SIZE
-from tasks.tracking.models import KERAS_FILE, MODEL_SHA256, SIGNATURE
+from tasks.tracking.signature import KERAS_FILE, MODEL_SHA256, SIGNATURE
 from tasks.tracking.store import MODEL_NAME, Store
 from tasks.tracking.versions import Version
 

@@ -13,23 +13,16 @@ import mlflow.pyfunc
 import numpy as np
 from mlflow.entities import LoggedModelStatus
 from mlflow.exceptions import MlflowException
-from mlflow.models import Model, ModelSignature
-from mlflow.types import Schema, TensorSpec
+from mlflow.models import Model
 
 from dcgan.errors import ModelError
 from dcgan.files import sha256_of_file
-from dcgan.recipe import IMAGE_SHAPE, LATENT_SIZE
+from tasks.tracking.signature import KERAS_FILE, MODEL_SHA256, SIGNATURE
 from tasks.tracking.store import MODEL_NAME, Store, translated_errors
 
 if TYPE_CHECKING:
     import keras
 
-SIGNATURE = ModelSignature(
-    inputs=Schema([TensorSpec(np.dtype(np.float32), (-1, LATENT_SIZE))]),
-    outputs=Schema([TensorSpec(np.dtype(np.float32), (-1, *IMAGE_SHAPE))]),
-)
-KERAS_FILE = "data/model.keras"  # where MLflow's Keras flavor puts it
-MODEL_SHA256 = "dcgan.model_sha256"
 REQUIREMENTS = ("mlflow", "keras", "tensorflow", "numpy")
 
 
@@ -88,12 +81,17 @@ def model_uri(version_or_alias: int | str) -> str:
 
 
 def _logged_model(store: Store, run_id: str) -> str | None:
-    """Return the id of the model that the run has logged whole, None when there is none.
+    """Return the id of the model that the run has logged whole, None when there is none; half ones are deleted.
 
     It is there without a version when the process was killed between the two.
     """
-    found = store.client.search_logged_models([store.experiment_id], filter_string=f"source_run_id = '{run_id}'")
-    return next((str(model.model_id) for model in found if model.status == LoggedModelStatus.READY), None)
+    whole = None
+    for model in store.client.search_logged_models([store.experiment_id], filter_string=f"source_run_id = '{run_id}'"):
+        if model.status == LoggedModelStatus.READY:
+            whole = str(model.model_id)
+        else:
+            store.client.delete_logged_model(model.model_id)
+    return whole
 
 
 def _log_model(store: Store, run_id: str, generator: "keras.Model", example: np.ndarray) -> str:

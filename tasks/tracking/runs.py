@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Literal
 
 import numpy as np
-from mlflow.entities import Dataset, DatasetInput, InputTag, Metric, Param, Run, RunTag, ViewType
+from mlflow.entities import Dataset, DatasetInput, InputTag, Metric, Param, Run, ViewType
 from mlflow.exceptions import MlflowException
 from mlflow.system_metrics.system_metrics_monitor import SystemMetricsMonitor
 from mlflow.utils.git_utils import get_git_commit
@@ -50,37 +50,44 @@ def find_unfinished(store: Store, configuration: Configuration) -> list[str]:
     return [run.info.run_id for run in found if run.info.status != FINISHED]
 
 
+def is_unfinished(store: Store, run_id: str) -> bool:
+    """Return whether a run may be gone on with."""
+    return bool(get_run(store, run_id).info.status != FINISHED)
+
+
 def begin_run(store: Store, configuration: Configuration, dataset: Manifest, tags: Mapping[str, str]) -> str:
-    """Create the run of a training, with its parameters, tags and data set, and return its id.
+    """Create the run of a training, with the tags by which it is found again, in one step, and return its id.
 
     Args:
         store: where.
-        configuration: becomes the run's name, parameters and fingerprint.
-        dataset: becomes the run's input, by its digest.
+        configuration: becomes the run's name and fingerprint.
+        dataset: becomes a tag, by its digest.
         tags: what else is to be known of it.
     """
     recipe = configuration.recipe
+    all_tags = {
+        FINGERPRINT: configuration.fingerprint(),
+        "dcgan.recipe": recipe.name,
+        "dcgan.seed": str(configuration.seed),
+        DATASET_DIGEST: dataset.digest,
+        "dcgan.code_digest": code_digest(),
+        "dcgan.host": platform.node(),
+        **{f"dcgan.{name}": value for name, value in environment().items()},
+        **({MLFLOW_GIT_COMMIT: commit} if (commit := get_git_commit(str(CHECKOUT))) else {}),
+        **tags,
+    }
     with translated_errors(store.uri):
-        run = store.client.create_run(store.experiment_id, run_name=f"{recipe.name}-seed{configuration.seed}")
-        run_id = str(run.info.run_id)
-        all_tags = {
-            FINGERPRINT: configuration.fingerprint(),
-            "dcgan.recipe": recipe.name,
-            "dcgan.seed": str(configuration.seed),
-            DATASET_DIGEST: dataset.digest,
-            "dcgan.code_digest": code_digest(),
-            "dcgan.host": platform.node(),
-            **{f"dcgan.{name}": value for name, value in environment().items()},
-            **({MLFLOW_GIT_COMMIT: commit} if (commit := get_git_commit(str(CHECKOUT))) else {}),
-            **tags,
-        }
-        store.client.log_batch(
-            run_id,
-            params=[Param(name, value) for name, value in _params(configuration).items()],
-            tags=[RunTag(name, value) for name, value in all_tags.items()],
+        run = store.client.create_run(
+            store.experiment_id, tags=all_tags, run_name=f"{recipe.name}-seed{configuration.seed}"
         )
+    return str(run.info.run_id)
+
+
+def describe_run(store: Store, run_id: str, configuration: Configuration, dataset: Manifest) -> None:
+    """Give a run its parameters and data set; what is there already, from before a crash, stays as it is."""
+    with translated_errors(store.uri):
+        store.client.log_batch(run_id, params=[Param(name, value) for name, value in _params(configuration).items()])
         store.client.log_inputs(run_id, datasets=[_dataset_input(dataset, "train"), _dataset_input(dataset, "test")])
-    return run_id
 
 
 def require_resumable(store: Store, run_id: str, configuration: Configuration) -> None:
@@ -93,7 +100,8 @@ def require_resumable(store: Store, run_id: str, configuration: Configuration) -
     if run.info.status == FINISHED:
         raise TrackingError(f"The run {run_id} is finished; expected an unfinished one to resume.")
     here = {**_params(configuration), DATASET_DIGEST: configuration.dataset_digest}
-    there = {**run.data.params, DATASET_DIGEST: run.data.tags.get(DATASET_DIGEST)}
+    # a process that was killed at once has left no parameters
+    there = {**(run.data.params or here), DATASET_DIGEST: run.data.tags.get(DATASET_DIGEST)}
     if unlike := [f"{name} ({there.get(name)}, here {here[name]})" for name in here if there.get(name) != here[name]]:
         raise TrackingError(f"The run {run_id} is of another configuration: {', '.join(unlike)}.")
 

@@ -5,6 +5,7 @@ import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import httpx
 import mlflow
@@ -12,6 +13,7 @@ from mlflow import MlflowClient
 from mlflow.exceptions import MlflowException
 
 from dcgan.errors import TrackingError
+from dcgan.files import TEMPORARY_PREFIX, alone_in, atomic_file
 from tasks.settings import Settings
 from tasks.sources import mask_credentials
 
@@ -39,6 +41,7 @@ class Store:
         mlflow.set_tracking_uri(self.uri)
         mlflow.set_registry_uri(self.uri)
         with translated_errors(self.uri), _one_at_a_time(settings.root):
+            _require_database(self.uri)
             self.client = MlflowClient(self.uri, self.uri)
             self.experiment_id = self._experiment()
 
@@ -83,6 +86,25 @@ def _require_answer(uri: str) -> None:
             f"The MLflow server {mask_credentials(uri)} does not answer ({reason}); expected a running server there, "
             "or no MLFLOW_TRACKING_URI for a local store."
         ) from None
+
+
+def _require_database(uri: str) -> None:
+    """Make an SQLite database that is not there, whole or not at all.
+
+    MLflow makes it by dozens of migrations that are no transaction: killed among them, no later start could go on.
+    """
+    path = Path(urlsplit(uri).path.removeprefix("/"))
+    if not uri.startswith("sqlite:///") or path.name in ("", ":memory:") or path.exists():
+        return
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with alone_in(path.parent):
+        for leftover in path.parent.glob(f"{TEMPORARY_PREFIX}*{path.suffix}*"):  # of processes that were killed
+            if leftover.is_file():
+                leftover.unlink()
+        if not path.exists():
+            with atomic_file(path) as temporary:
+                aside = f"sqlite:///{temporary}"
+                MlflowClient(aside, aside).get_experiment_by_name(EXPERIMENT)
 
 
 @contextmanager

@@ -9,7 +9,7 @@ from prefect.client.orchestration import get_client
 from prefect.client.schemas.filters import FlowRunFilter, FlowRunFilterId
 from prefect.exceptions import ParameterTypeError
 
-from dcgan.errors import DataError, TrainingDivergedError
+from dcgan.errors import DataError, DeviceError, TrainingDivergedError
 from dcgan.recipe import RECIPES
 from flows.train import dcgan, main
 from tasks.report import Summary
@@ -106,6 +106,15 @@ def test_data_that_is_bad_fails_before_a_run_begins(state, tmp_path):
     """A source that does not exist fails the flow in a sentence, and MLflow has no run."""
     with pytest.raises(DataError, match="nowhere"):
         dcgan(recipe="smoke", source=str(tmp_path / "nowhere"))
+    assert not (state / "mlflow.db").exists()
+
+
+@pytest.mark.usefixtures("prefect_server")
+def test_a_device_that_is_not_there_fails_at_once(state):
+    """Without a GPU, asking for one fails in a sentence before anything is fetched or tracked."""
+    with pytest.raises(DeviceError, match=r"^TensorFlow sees no GPU on this machine; expected at least one "):
+        dcgan(recipe="smoke", device="gpu")
+    assert not (state / "data").exists()
     assert not (state / "mlflow.db").exists()
 
 

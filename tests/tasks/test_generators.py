@@ -120,7 +120,7 @@ def test_a_false_signature_is_found_when_loading(foreign):
     import_tensorflow()
     import keras
 
-    from tasks.tracking.models import SIGNATURE
+    from tasks.tracking.signature import SIGNATURE
 
     classifier = keras.Sequential([keras.Input((784,)), keras.layers.Dense(10)])
     version = foreign(SIGNATURE, classifier)
@@ -131,7 +131,7 @@ def test_a_false_signature_is_found_when_loading(foreign):
 
 def test_a_foreign_generator_with_the_signature_is_used(foreign):
     """What others registered is as good, when it is a generator."""
-    from tasks.tracking.models import SIGNATURE
+    from tasks.tracking.signature import SIGNATURE
 
     generator = load_generator(store(), resolve(store(), foreign(SIGNATURE)))
     assert generator(np.zeros((3, 100), np.float32)).shape == (3, 28, 28, 1)

@@ -96,3 +96,14 @@ def test_a_model_logged_before_a_crash_is_used(trained, trained_again):
         [store.experiment_id], filter_string=f"source_run_id = '{trained_again.run_id}'"
     )
     assert len(logged) == 1
+
+
+def test_a_model_that_a_crash_left_half_logged_is_deleted(trained, trained_again):
+    """Killed while it logged the model, the run ends with one logged model, the whole one."""
+    store = Store(read_settings())
+    half = store.client.create_logged_model(store.experiment_id, name="generator", source_run_id=trained_again.run_id)
+    register.fn(trained_again, trained.dataset, trained.trained)
+    (logged,) = store.client.search_logged_models(
+        [store.experiment_id], filter_string=f"source_run_id = '{trained_again.run_id}'"
+    )
+    assert logged.model_id != half.model_id

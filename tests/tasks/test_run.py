@@ -1,11 +1,15 @@
 """A training's beginning and end: which run it goes on with, who holds it, and what MLflow says afterwards."""
 
+import tempfile
+from pathlib import Path
+
 import pytest
 
 from dcgan.errors import ConfigurationError, DataError, TrackingError
 from dcgan.run_folder import RunFolder
 from tasks.run import choose_seed, training_run
 from tasks.settings import read_settings
+from tasks.tracking import runs
 from tasks.tracking.store import Store
 
 
@@ -113,3 +117,57 @@ def test_resuming_a_run_of_another_configuration_is_refused(begin, pipeline):
     expected = f"The run {held.run_id} is of another configuration: beta_1 (0.5, here 0.9), seed (7, here 8)."
     assert str(refusal.value) == expected
     assert status(held) == "KILLED"
+
+
+def test_a_run_that_its_holder_finishes_meanwhile_is_not_touched(begin, monkeypatch):
+    """Listed as unfinished, but finished by the time its lock is free, a run stays finished, and another begins."""
+    finished = begin()
+    monkeypatch.setattr(runs, "find_unfinished", lambda *_: [finished.run_id])
+    assert begin(KeyboardInterrupt()).run_id != finished.run_id
+    assert status(finished) == "FINISHED"
+
+
+def test_a_run_killed_at_its_very_beginning_is_made_whole(pipeline, state):
+    """Of a run that has only been created, parameters and data set are there as soon as it goes on."""
+    dataset = pipeline.prepare()
+    configuration = pipeline.configuration(dataset)
+    store = Store(read_settings())
+    created = runs.begin_run(store, configuration, dataset, {})
+    with training_run(configuration, dataset, created) as run:
+        assert run.resumed
+    recorded = store.client.get_run(created)
+    assert recorded.data.params["epochs"] == "2"
+    assert len(recorded.inputs.dataset_inputs) == 2
+
+
+def test_going_on_again_and_again_doubles_nothing(begin):
+    """However often a run goes on, its parameters and data sets are there once."""
+    first = begin(KeyboardInterrupt())
+    assert begin(KeyboardInterrupt()).run_id == begin().run_id == first.run_id
+    recorded = Store(read_settings()).client.get_run(first.run_id)
+    assert len(recorded.inputs.dataset_inputs) == 2
+
+
+def test_a_broken_store_does_not_hide_the_failure(pipeline, state, log):
+    """What is raised is why the training failed, also when MLflow cannot be told; that is a warning."""
+    dataset = pipeline.prepare()
+
+    def fail_without_a_store():
+        with training_run(pipeline.configuration(dataset), dataset, "never"):
+            (state / "mlflow.db").write_bytes(b"no database" * 1000)
+            raise DataError("The file x is bad.")
+
+    with pytest.raises(DataError, match=r"^The file x is bad\.$"):
+        fail_without_a_store()
+    assert any("is not marked FAILED: The MLflow store" in record.getMessage() for record in log.records)
+
+
+def test_temporary_files_lie_in_the_run_and_go_with_it(pipeline, state):
+    """While a run is held every temporary file is made in its folder, so that nothing is left of a killed process."""
+    dataset = pipeline.prepare()
+    before = tempfile.gettempdir()
+    with training_run(pipeline.configuration(dataset), dataset, "never") as run:
+        made = Path(tempfile.mkdtemp())
+        assert run.folder in made.parents
+    assert tempfile.gettempdir() == before
+    assert not made.exists()

@@ -1,6 +1,7 @@
 """The tracking adapter: a store that answers or is refused, and records that are delivered exactly once."""
 
 import os
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -9,6 +10,7 @@ import pytest
 
 from dcgan.checkpoint_files import load_checkpoint
 from dcgan.errors import TrackingError
+from dcgan.files import TEMPORARY_PREFIX
 from tasks.settings import read_settings
 from tasks.tracking.runs import RECORDED_EPOCHS, EpochLog
 from tasks.tracking.store import Store
@@ -59,6 +61,22 @@ def test_two_processes_create_the_store_at_once():
     answers = [process.communicate(timeout=120)[0].strip() for process in both]
     assert [process.returncode for process in both] == [0, 0]
     assert answers[0] == answers[1] != ""
+
+
+def test_killed_while_it_is_created_the_database_is_created_again(state):
+    """SIGKILL among MLflow's migrations leaves no half database, only what the next process sweeps away."""
+    program = "import flows; from tasks.settings import read_settings; from tasks.tracking.store import Store;"
+    process = subprocess.Popen(
+        [sys.executable, "-c", f"{program} Store(read_settings())"], env={**os.environ, "PYTHONPATH": str(ROOT)}
+    )
+    while not (half := list(state.glob(f"{TEMPORARY_PREFIX}*.db"))):
+        assert process.poll() is None
+    process.kill()
+    assert process.wait() == -signal.SIGKILL
+    assert half[0].exists()
+    assert not (state / "mlflow.db").exists()
+    assert Store(read_settings()).client.search_experiments()
+    assert not list(state.glob(f"{TEMPORARY_PREFIX}*"))
 
 
 @pytest.mark.parametrize("recorded", ["0", "1"])

@@ -1,0 +1,130 @@
+"""How long the pipeline takes, stage by stage, as its user waits for it. Run it as `python -m benchmarks pipeline`.
+
+Each training is a process of its own with an empty state folder, on the bundled MNIST.
+"""
+
+import json
+import os
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+from statistics import median
+
+from rich.console import Console
+from rich.table import Table
+
+from benchmarks.machine import write_results
+from benchmarks.worker import CHECKOUT
+
+EPOCHS = {"fast": 2, "classic": 2}
+TIMES = 3
+
+READING = """
+import time
+from pathlib import Path
+import flows
+from tasks.settings import read_settings
+from dcgan.dataset import load_split, read_manifest
+folder = next(read_settings().prepared.iterdir())
+manifest = read_manifest(folder)
+began = time.perf_counter()
+images, labels = load_split(folder, manifest, "train")
+print(time.perf_counter() - began)
+"""
+
+
+def main() -> None:
+    """Measure, print a table, and write benchmarks/results/pipeline.json."""
+    console = Console()
+    with tempfile.TemporaryDirectory(prefix="dcgan-bench-") as temporary, console.status("Training") as status:
+        root = Path(temporary)
+        smoke = [_train("smoke", root / f"smoke-{number}") for number in range(TIMES)]
+        status.update("Reading Parquet")
+        reading = [_read_split(root / "smoke-0") for _ in range(TIMES)]
+        epochs = {}
+        for recipe, count in EPOCHS.items():
+            status.update(f"Training {count} epochs of {recipe}")
+            epochs[recipe] = _train(recipe, root / recipe, "--epochs", str(count))
+    figures = {
+        "smoke_seconds": median(run["wall_seconds"] for run in smoke),
+        "smoke_seconds_to_first_step": median(run["seconds_to_first_step"] for run in smoke),
+        "smoke_stages": {stage: median(run["seconds"][stage] for run in smoke) for stage in smoke[0]["seconds"]},
+        "download_and_prepare_seconds": median(run["seconds"]["download"] + run["seconds"]["prepare"] for run in smoke),
+        "read_parquet_seconds": median(reading),
+        "recipes": {recipe: _epoch_figures(run) for recipe, run in epochs.items()},
+    }
+    console.print(_table(figures))
+    console.print(f"Written to {write_results('pipeline', figures)}")
+
+
+def _train(recipe: str, state: Path, *arguments: str) -> dict:
+    """Run a whole pipeline and return its summary, with the command's own time and when its first epoch began."""
+    summary = state.with_suffix(".json")
+    began = time.time()
+    subprocess.run(
+        [
+            sys.executable,
+            "-m",
+            "flows.train",
+            "--recipe",
+            recipe,
+            "--source",
+            "bundled",
+            "--summary",
+            summary,
+            *arguments,
+        ],
+        cwd=CHECKOUT,
+        env={**os.environ, "DCGAN_STATE": str(state)},
+        check=True,
+        capture_output=True,
+    )
+    wall_seconds = time.time() - began
+    (checkpoint,) = state.glob(f"runs/*/states/epoch-{json.loads(summary.read_text())['epochs']:06d}")
+    records = json.loads((checkpoint / "checkpoint.json").read_text())["records"]
+    first = records[0]
+    return {
+        **json.loads(summary.read_text()),
+        "wall_seconds": wall_seconds,
+        "seconds_to_first_step": first["finished_at"] - first["metrics"]["epoch_seconds"] - began,
+        "records": records,
+    }
+
+
+def _read_split(state: Path) -> float:
+    done = subprocess.run(
+        [sys.executable, "-c", READING],
+        cwd=CHECKOUT,
+        env={**os.environ, "DCGAN_STATE": str(state)},
+        check=True,
+        capture_output=True,
+        text=True,
+    )
+    return float(done.stdout)
+
+
+def _epoch_figures(run: dict) -> dict[str, float]:
+    """Return the figures of the last epoch, which neither begins nor ends anything."""
+    metrics = run["records"][-1]["metrics"]
+    names = ("images_per_second", "epoch_seconds", "overhead_seconds", "peak_memory_mb")
+    return {name: metrics[name] for name in names}
+
+
+def _table(figures: dict) -> Table:
+    table = Table("what", "measured", title="The pipeline")
+    table.add_row("smoke, whole command", f"{figures['smoke_seconds']:.1f} s")
+    table.add_row("from the command to the first step", f"{figures['smoke_seconds_to_first_step']:.1f} s")
+    for stage, seconds in figures["smoke_stages"].items():
+        table.add_row(f"smoke, {stage}", f"{seconds:.2f} s")
+    table.add_row("bundled copy to Parquet", f"{figures['download_and_prepare_seconds']:.2f} s")
+    table.add_row("Parquet to the training images", f"{figures['read_parquet_seconds']:.2f} s")
+    for recipe, epoch in figures["recipes"].items():
+        overhead = epoch["overhead_seconds"] / epoch["epoch_seconds"]
+        table.add_row(
+            f"an epoch of {recipe}",
+            f"{epoch['epoch_seconds']:.1f} s, {epoch['images_per_second']:,.0f} images/s, {overhead:.1%} overhead, "
+            f"{epoch['peak_memory_mb']:,.0f} MB",
+        )
+    return table
