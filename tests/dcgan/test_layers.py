@@ -1,0 +1,64 @@
+"""Dropout whose masks are a function of the seed, at the rate that it documents."""
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from dcgan.layers import SeededDropout, dropout_scale, dropout_threshold, dropped, shape_of
+
+SEED = tf.constant([1, 2])
+
+
+@pytest.mark.parametrize("rate", [0.0, 0.1, 0.3, 0.5, 0.9])
+def test_rate_is_right(rate):
+    """The documented rate is within 1 / 2**17 of the one asked for, and the share dropped is within its noise."""
+    exact = dropout_threshold(rate) / 65_536
+    assert exact == pytest.approx(rate, abs=2**-17)
+    count = 1_000_000
+    share = float(tf.reduce_mean(tf.cast(dropped(SEED, 0, rate, [count], 0), tf.float64)))
+    assert abs(share - exact) <= 5 * np.sqrt(exact * (1 - exact) / count)
+    assert dropout_scale(rate) * (1 - exact) == pytest.approx(1)
+
+
+def test_elements_are_independent():
+    """Masks of neighbouring elements, of both halves of a random word, of layers and of seeds do not correlate."""
+    mask = np.asarray(dropped(SEED, 0, 0.3, [100_000], 0), float)
+    others = [
+        mask[1:],  # the other half of the word, and the next word
+        np.asarray(dropped(SEED, 1, 0.3, [100_000], 0), float),
+        np.asarray(dropped(SEED + 1, 0, 0.3, [100_000], 0), float),
+    ]
+    for other in others:
+        assert abs(np.corrcoef(mask[: len(other)], other)[0, 1]) < 5 / np.sqrt(100_000)
+
+
+@pytest.mark.parametrize("shape", [[3], [2, 3], [5, 1, 7]])
+def test_any_shape(shape):
+    """A mask has any shape, of an odd number of elements too, and depends on nothing but its arguments."""
+    mask = dropped(SEED, 3, 0.5, shape, 0)
+    assert (mask.shape, mask.dtype) == (tuple(shape), tf.bool)
+    np.testing.assert_array_equal(mask, tf.function(lambda: dropped(SEED, 3, 0.5, shape, 0))())
+
+
+def test_layer_drops_and_scales():
+    """In training each element is dropped or scaled so that the mean stays; otherwise nothing happens."""
+    layer = SeededDropout(0.3, index=0)
+    x = tf.ones([50, 1000])
+    y = layer((x, SEED), training=True).numpy()
+    np.testing.assert_allclose(np.unique(y), [0, dropout_scale(0.3)], rtol=1e-6)
+    assert y.mean() == pytest.approx(1, abs=0.02)
+    np.testing.assert_array_equal(layer((x, SEED), training=False), x)
+    again = keras.saving.deserialize_keras_object(keras.saving.serialize_keras_object(layer))
+    np.testing.assert_array_equal(again((x, SEED), training=True), y)
+
+
+def test_batch_size_may_be_unknown_to_the_graph():
+    """A compiled function serves batches of any size."""
+
+    @tf.function(input_signature=[tf.TensorSpec([None, 4])])
+    def run(x: tf.Tensor) -> tf.Tensor:
+        assert isinstance(shape_of(x)[1], int)
+        return SeededDropout(0.3, index=0)((x, SEED), training=True)
+
+    assert [run(tf.ones([size, 4])).shape[0] for size in (1, 5)] == [1, 5]

@@ -1,0 +1,49 @@
+"""The convolutions from and to pictures against Keras' stock layers."""
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+from dcgan.convolution import from_grid, to_grid
+from dcgan.patches import add_patches, cut_patches, patch_kernel
+
+TOLERANCE = 1e-5
+
+
+def results(function, x, kernel):
+    """Return a function's result, and the gradients of a weighted sum of it at x and at the kernel."""
+    with tf.GradientTape() as tape:
+        tape.watch(x)
+        y = function(x)
+        total = tf.reduce_sum(tf.random.stateless_normal(y.shape, [0, 1]) * y)
+    return [y, *tape.gradient(total, [x, kernel])]
+
+
+def require_same(fast, stock, x, kernel):
+    for actual, expected in zip(results(fast, x, kernel), results(stock, x, kernel), strict=True):
+        np.testing.assert_allclose(actual, expected, rtol=0, atol=TOLERANCE * np.abs(expected).max())
+
+
+def test_patches_are_the_first_convolution():
+    """Cut patches times the patch kernel are the discriminator's first convolution, gradients included."""
+    layer = keras.layers.Conv2D(64, 5, strides=2, padding="same", use_bias=False)
+    images = tf.random.stateless_normal([3, 28, 28, 1], [2, 3])
+    layer.build(images.shape)
+
+    def fast(x: tf.Tensor) -> tf.Tensor:
+        return from_grid(tf.reshape(cut_patches(x) @ patch_kernel(layer), [49, -1, 256]), (7, 7), 2)
+
+    require_same(fast, layer, images, layer.kernel.value)
+
+
+def test_patches_are_the_last_convolution():
+    """The transposed patch kernel and added patches are the generator's last convolution, gradients included."""
+    layer = keras.layers.Conv2DTranspose(1, 5, strides=2, padding="same", use_bias=False)
+    maps = tf.random.stateless_normal([3, 14, 14, 64], [2, 3])
+    layer.build(maps.shape)
+
+    def fast(x: tf.Tensor) -> tf.Tensor:
+        rows = tf.reshape(to_grid(x, 2), [-1, 256])
+        return add_patches(tf.matmul(rows, patch_kernel(layer), transpose_b=True))
+
+    require_same(fast, layer, maps, layer.kernel.value)
