@@ -37,9 +37,9 @@ class Variant:
 
 VARIANTS = (
     Variant(PROJECT, "project", {"TF_ENABLE_ONEDNN_OPTS": "1"}),
-    Variant("plain Keras, default settings", "keras_port", {}),
-    Variant("plain Keras, oneDNN on", "keras_port", {"TF_ENABLE_ONEDNN_OPTS": "1"}),
-    Variant("plain Keras, oneDNN off", "keras_port", {"TF_ENABLE_ONEDNN_OPTS": "0"}),
+    Variant("Keras, as installed", "keras_port", {}),
+    Variant("Keras, oneDNN on", "keras_port", {"TF_ENABLE_ONEDNN_OPTS": "1"}),
+    Variant("Keras, oneDNN off", "keras_port", {"TF_ENABLE_ONEDNN_OPTS": "0"}),
     Variant("PyTorch", "torch_port", {}, TORCH_PYTHON),
     Variant(MATRIX_PRODUCT, "matrix_product", {"TF_ENABLE_ONEDNN_OPTS": "1"}),
 )
@@ -111,7 +111,7 @@ def table(title: str, figures: dict) -> Table:
     caption = f"of peak: the arithmetic of a plain step, against this machine's float32 matrix product, {peak} GFLOP/s"
     result = Table(title=title, caption=caption)
     result.add_column("", no_wrap=True)
-    for heading in ("images/s", "ms a step", "from … to", "of peak", "speed-up"):
+    for heading in ("images/s", "ms/step", "range", "of peak", "speed-up"):
         result.add_column(heading, justify="right", no_wrap=True)
     for name, row in figures["variants"].items():
         low, high = row["milliseconds_per_step_range"]
@@ -119,7 +119,7 @@ def table(title: str, figures: dict) -> Table:
             name,
             f"{row['images_per_second']:.0f}",
             f"{row['milliseconds_per_step']:.0f}",
-            f"{low:.0f} … {high:.0f}",
+            f"{low:.0f}–{high:.0f}",
             f"{row['nominal_share_of_matrix_product']:.0%}",
             f"{row['speedup_of_this_project']:.2f}×",
         )
