@@ -55,8 +55,14 @@ fix: $(DEV)  ## format, and mend what the linter can mend
 	$(VENV)/bin/ruff format .
 	$(VENV)/bin/ruff check --fix .
 
-bench: $(DEV)  ## measure this machine and write the figures under benchmarks/
+bench: $(DEV) .venv-torch/installed  ## measure this machine, PyTorch beside it, and write the figures under benchmarks/
 	$(RUN) benchmarks $(call given,ARGS)
+
+# PyTorch is a peer to compare with, never a part: an environment of its own, outside the locks.
+.venv-torch/installed: | $(VENV)/bin/activate
+	$(RUN) venv --clear .venv-torch
+	.venv-torch/bin/python -m pip install --quiet --disable-pip-version-check torch==2.13.0
+	@touch $@
 
 chaos: $(DEV)  ## kill 20 trainings anywhere, continue them, and compare them (ARGS='--runs 3 --seed 1')
 	$(RUN) benchmarks.chaos $(call given,ARGS)
