@@ -22,7 +22,7 @@ from tasks.promotion import Promotion, one_at_a_time
 from tasks.register import register
 from tasks.render import render
 from tasks.report import StageClock, Summary, link_run, summarize
-from tasks.run import choose_seed, training_run
+from tasks.run import choose_seed, require_starts_left, training_run
 from tasks.train import require_device, train
 
 GOES_ON = "The training's state is saved after every epoch: the same command goes on from there."
@@ -33,6 +33,7 @@ GOES_ON = "The training's state is saved after every epoch: the same command goe
 def dcgan(parameters: TrainParameters) -> Summary:
     """Train a DCGAN on the digits of a source, record every epoch in MLflow, register and promote."""
     clock = StageClock()
+    require_starts_left()
     require_device(parameters.device)
     files = download(parameters.source)
     clock.lap("download")

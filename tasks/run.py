@@ -22,6 +22,8 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger("dcgan.run")
 
+MAX_STARTS = 4  # the first, and three after crashes
+
 
 class Run(BaseModel):
     """The training that this process holds."""
@@ -127,6 +129,21 @@ def _temporary_files_in(folder: Path) -> Iterator[None]:
             yield
         finally:
             tempfile.tempdir = before
+
+
+def require_starts_left() -> None:
+    """Refuse a flow run that crashed as often as it was started: automations would start it again for ever.
+
+    Raises:
+        ConfigurationError: it has been started more than four times.
+    """
+    from prefect.runtime import flow_run
+
+    if (starts := flow_run.run_count or 0) > MAX_STARTS:
+        raise ConfigurationError(
+            f"The flow run {flow_run.name} crashed {starts - 1} times; expected at most {MAX_STARTS - 1} crashes: "
+            "look into its logs, then start a new flow run, which goes on from the last epoch."
+        )
 
 
 def flow_run_tags() -> dict[str, str]:

@@ -18,6 +18,7 @@ from tasks.settings import Settings
 from tasks.sources import mask_credentials
 
 EXPERIMENT = "dcgan"
+KIND = {"mlflow.experimentKind": "custom_model_development"}  # else the UI opens on traces of language models
 MODEL_NAME = "dcgan-generator"
 ANSWER_SECONDS = 5.0
 
@@ -55,7 +56,7 @@ class Store:
         experiment = self.client.get_experiment_by_name(EXPERIMENT)
         if experiment is None:
             location = f"{self._local_artifacts.as_uri()}/{EXPERIMENT}" if self._local_artifacts else None
-            return str(self.client.create_experiment(EXPERIMENT, artifact_location=location))
+            return str(self.client.create_experiment(EXPERIMENT, artifact_location=location, tags=KIND))
         if self._local_artifacts and experiment.artifact_location.startswith("mlflow-artifacts:"):
             raise TrackingError(
                 f"The experiment {EXPERIMENT} in {self.uri} keeps its artifacts behind an MLflow server; "

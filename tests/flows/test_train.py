@@ -9,7 +9,7 @@ from prefect.client.orchestration import get_client
 from prefect.client.schemas.filters import FlowRunFilter, FlowRunFilterId
 from prefect.exceptions import ParameterTypeError
 
-from dcgan.errors import DataError, DeviceError, TrainingDivergedError
+from dcgan.errors import ConfigurationError, DataError, DeviceError, TrainingDivergedError
 from dcgan.recipe import RECIPES
 from flows.train import dcgan, main
 from tasks.report import Summary
@@ -107,6 +107,16 @@ def test_data_that_is_bad_fails_before_a_run_begins(state, tmp_path):
     with pytest.raises(DataError, match="nowhere"):
         dcgan(recipe="smoke", source=str(tmp_path / "nowhere"))
     assert not (state / "mlflow.db").exists()
+
+
+@pytest.mark.usefixtures("prefect_server")
+def test_a_flow_run_that_keeps_crashing_is_not_started_again(state, monkeypatch):
+    """Started for the fifth time, a flow run fails in a sentence before anything is fetched."""
+    monkeypatch.setenv("PREFECT__RUNTIME__FLOW_RUN__RUN_COUNT", "5")
+    monkeypatch.setenv("PREFECT__RUNTIME__FLOW_RUN__NAME", "able-ant")
+    with pytest.raises(ConfigurationError, match=r"^The flow run able-ant crashed 4 times; expected at most 3 crashes"):
+        dcgan(recipe="smoke")
+    assert not (state / "data").exists()
 
 
 @pytest.mark.usefixtures("prefect_server")
