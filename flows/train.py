@@ -5,8 +5,6 @@ from pathlib import Path
 
 from prefect import flow
 from pydantic import Field
-from rich.console import Console
-from rich.table import Table
 
 from dcgan.dataset import Manifest
 from dcgan.files import atomic_file
@@ -85,14 +83,16 @@ def _train(command: TrainCommand) -> None:
 
 def _show(summary: Summary) -> None:
     """Say what was made, and where to look."""
-    table = Table.grid(padding=(0, 2))
-    table.add_row("model", f"{summary.model_name} version {summary.model_version}")
-    table.add_row("MLflow run", summary.run_id)
-    table.add_row("pictures", str(summary.state_dir / "runs" / summary.run_id / "report"))
-    table.add_row("speed", f"{summary.images_per_second:,.0f} images/s")
-    table.add_row("in service", f"{'yes' if summary.promoted else 'no'}: {summary.verdict}")
-    table.add_row("look", "make ui, then open the experiment in MLflow")
-    Console(soft_wrap=True).print(table)
+    lines = {
+        "model": f"{summary.model_name} version {summary.model_version}",
+        "MLflow run": summary.run_id,
+        "pictures": str(summary.state_dir / "runs" / summary.run_id / "report"),
+        "speed": f"{summary.images_per_second:,.0f} images/s",
+        "in service": f"{'yes' if summary.promoted else 'no'}: {summary.verdict}",
+        "look": "make ui, then open the experiment in MLflow",
+    }
+    for name, value in lines.items():
+        sys.stdout.write(f"{name:<12}{value}\n")
 
 
 if __name__ == "__main__":

@@ -78,11 +78,12 @@ def _tags(run: Run, dataset: Manifest, trained: Trained) -> dict[str, str]:
 def _describe(run: Run, dataset: Manifest, trained: Trained) -> str:
     """Return the version's Markdown: the picture, the figures, and where it came from."""
     recipe, seed = run.configuration.recipe, run.configuration.seed
+    images = min(dataset.train.rows, recipe.max_images or dataset.train.rows)
     flow_run = flow_run_tags().get("prefect.flow_run_url")
     rows = "\n".join(f"| {name.replace('_', ' ')} | {value:,.4g} |" for name, value in trained.metrics.items())
     return f"""![the last grid](get-artifact?path=report%2Fsamples.png&run_uuid={run.run_id})
 
-Trained by recipe `{recipe.name}`, seed {seed}, {trained.epochs} epochs, on {dataset.train.rows:,} images
+Trained by recipe `{recipe.name}`, seed {seed}, {trained.epochs} epochs, on {images:,} images
 of {dataset.source} (digest `{dataset.digest[:12]}`).
 
 | last epoch | |
