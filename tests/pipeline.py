@@ -15,6 +15,7 @@ from tasks.prepare import prepare
 from tasks.register import register
 from tasks.render import render
 from tasks.run import Run, training_run
+from tasks.settings import read_settings
 from tasks.train import Trained, train
 
 
@@ -73,10 +74,13 @@ def whole_run(small_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> t
 
 @pytest.fixture
 def trained(whole_run: tuple[Path, TrainedRun], monkeypatch: pytest.MonkeyPatch) -> TrainedRun:
-    """Return a whole run of the tasks, whose state folder the settings of this process name."""
+    """Return a whole run of the tasks, whose state folder and store are those of this process."""
+    from tasks.tracking.store import Store
+
     state, result = whole_run
     monkeypatch.setenv("DCGAN_STATE", str(state))
     monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+    Store(read_settings())  # MLflow's own address is the process's, and that of the store that was opened last
     return result
 
 
