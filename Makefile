@@ -5,7 +5,7 @@
 
 .DEFAULT_GOAL := help
 .SUFFIXES:
-.PHONY: help setup train test test-e2e test-browser check fix bench chaos ui deploy env lock clean
+.PHONY: help setup train test test-slow test-e2e test-browser check fix bench chaos ui deploy env lock clean
 
 VENV := .venv
 RUN := $(VENV)/bin/python -m
@@ -37,9 +37,12 @@ train: $(APP)  ## train, track, render and register: the whole pipeline in this 
 	  $(call flag,SOURCE,source) $(call flag,RESUME,resume) $(call flag,DEVICE,device) $(call flag,PROMOTION,promotion) $(call given,ARGS)
 
 test: $(DEV)  ## run the default tests
-	$(RUN) pytest -m "not e2e and not browser" $(call given,ARGS)
+	$(RUN) pytest -m "not slow and not e2e and not browser" $(call given,ARGS)
 
-test-e2e: $(DEV)  ## run the slow tests: real servers, a real worker, a real deployment
+test-slow: $(DEV)  ## run the tests that kill, signal or compare whole processes
+	$(RUN) pytest -m slow $(call given,ARGS)
+
+test-e2e: $(DEV)  ## run end to end: real servers, a real worker, a real deployment
 	$(RUN) pytest -m e2e $(call given,ARGS)
 
 test-browser: $(DEV)  ## look at the MLflow UI with a real Chromium, which must be installed

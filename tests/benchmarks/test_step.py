@@ -41,6 +41,7 @@ def test_nominal_arithmetic_is_that_of_the_layers():
     assert nominal_gflop(1000) == pytest.approx(2 * 1000 * step / 1e9, abs=0.01)
 
 
+@pytest.mark.slow
 def test_workers_train_when_they_are_told():
     """This project's and the plain port's processes answer turns, each with the seconds of a step."""
     with ExitStack() as stack:

@@ -172,6 +172,7 @@ def digests_of_every_mode() -> list[str]:
     return digests
 
 
+@pytest.mark.slow
 def test_two_processes_give_the_same_bits():
     """The same seed gives the same bits in another process, for every way to compute a step."""
     program = "import hashlib, numpy as np\nfrom dcgan.gan import Gan\nfrom dcgan.recipe import SMOKE\n"

@@ -234,6 +234,7 @@ def test_nothing_comes_after_the_last_epoch(reports, images):
     assert list(train(CONFIGURATION, images, reports[-1].checkpoint)) == []
 
 
+@pytest.mark.slow
 def test_same_bits_in_another_process(reports, images, tmp_path):
     """Another process that stops after an epoch and goes on from the disk passes through the same weights."""
     np.save(tmp_path / "images.npy", images)

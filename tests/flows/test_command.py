@@ -90,6 +90,7 @@ def test_debug_shows_the_traceback(capsys):
     assert "Traceback" in capsys.readouterr().err
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
 def test_a_signal_to_all_ends_at_once(number, code, state, small_folder):
     """Ctrl-C reaches every process of the terminal, yet the run's end is recorded and no server is left behind."""

@@ -7,6 +7,7 @@ from flows.evaluate import dcgan_evaluate, main
 pytestmark = pytest.mark.usefixtures("prefect_server")
 
 
+@pytest.mark.slow
 def test_the_command_prints_figures_and_what_follows(in_service, capsys):
     """Exit code 0, the figures, the verdict, and how to promote; nothing is promoted."""
     assert main(["--version", "2", "--source", str(in_service.folder)]) == 0

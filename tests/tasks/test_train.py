@@ -112,6 +112,7 @@ KILLED_TRAINING = """
 """
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("survives", ["state on disk", "artifacts in MLflow"])
 def test_a_killed_training_goes_on_exactly(survives, pipeline, state, tmp_path):
     """Killed by SIGKILL after an epoch, the same MLflow run goes on and ends in the bits of a run never killed."""
