@@ -1,7 +1,8 @@
 """Fixtures with registered generators of known quality: Keras models that answer latents with real digits."""
 
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
     import keras
 
 TRAIN_ROWS, TEST_ROWS = 2000, 1000
+KINDS = ("better", "equal", "crippled")
 UNSEEN = slice(10_000, 11_000)  # training digits of MNIST that are in neither half of the fixtures' data set
 
 
@@ -119,7 +121,7 @@ def evaluable_folder(
 
 
 @pytest.fixture(scope="session")
-def evaluable_state(evaluable_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def evaluable(evaluable_folder: Path, mnist_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> "Template":
     """Return a state folder with that data set, its classifiers, their bounds and an empty MLflow store, to copy.
 
     The classifiers are MNIST's: they are digits of MNIST, and to train others takes minutes.
@@ -129,9 +131,7 @@ def evaluable_state(evaluable_folder: Path, tmp_path_factory: pytest.TempPathFac
     from tasks.tracking.store import Store
 
     state = tmp_path_factory.mktemp("evaluable-state") / "state"
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("DCGAN_STATE", str(state))
-        patch.delenv("MLFLOW_TRACKING_URI", raising=False)
+    with _settings_on(state):
         dataset = prepare.fn(download.fn(str(evaluable_folder)))
         classifiers = read_settings().evaluators / dataset.digest
         classifiers.mkdir(parents=True)
@@ -139,19 +139,20 @@ def evaluable_state(evaluable_folder: Path, tmp_path_factory: pytest.TempPathFac
             shutil.copy(BUNDLED / f"{role}.npz", classifiers)
         Examiner(dataset)
         Store(read_settings())
-    return state
+    digits = normalise(read_images(mnist_folder / f"{TRAIN.images.name}.gz")[UNSEEN])
+    labels = read_labels(mnist_folder / f"{TRAIN.labels.name}.gz")[UNSEEN]
+    return Template(state, Registry(evaluable_folder, dataset, digits, labels))
 
 
 @pytest.fixture
-def registry(evaluable_state: Path, evaluable_folder: Path, mnist_folder: Path, state: Path) -> Registry:
+def registry(evaluable: "Template", state: Path) -> Registry:
     """Return an empty registry of this test's own."""
-    shutil.copytree(evaluable_state, state)
-    return _registry(evaluable_folder, mnist_folder)
+    return evaluable.copied(state)
 
 
 @dataclass(frozen=True)
 class InService(Registry):
-    """A registry with a champion and three candidates that were evaluated beside it; a test's own.
+    """A registry with a champion and three candidates that were evaluated beside it.
 
     Attributes:
         champion: version 1, good, promoted by the gate.
@@ -167,38 +168,40 @@ class InService(Registry):
 
 
 @pytest.fixture(scope="session")
-def evaluated(
-    evaluable_state: Path, evaluable_folder: Path, mnist_folder: Path, tmp_path_factory: pytest.TempPathFactory
-) -> tuple[Path, dict[str, Evaluation]]:
-    """Return a state folder with those versions, to copy, and their evaluations."""
+def evaluated(evaluable: "Template", tmp_path_factory: pytest.TempPathFactory) -> "Template":
+    """Return a state folder with those versions, to copy."""
     state = tmp_path_factory.mktemp("evaluated") / "state"
-    shutil.copytree(evaluable_state, state)
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("DCGAN_STATE", str(state))
-        patch.delenv("MLFLOW_TRACKING_URI", raising=False)
-        registry = _registry(evaluable_folder, mnist_folder)
-        evaluations = {"champion": evaluate.fn(registry.add_good(), registry.dataset)}
-        promote_candidate.fn(evaluations["champion"], "auto")
-        for kind, add in (
-            ("better", registry.add_better),
-            ("equal", registry.add_good),
-            ("crippled", registry.add_crippled),
-        ):
-            evaluations[kind] = evaluate.fn(add(), registry.dataset)
-    return state, evaluations
+    registry = evaluable.copied(state)
+    with _settings_on(state):
+        champion = evaluate.fn(registry.add_good(), registry.dataset)
+        promote_candidate.fn(champion, "auto")
+        added = (registry.add_better(), registry.add_good(), registry.add_crippled())
+        candidates = [evaluate.fn(version, registry.dataset) for version in added]
+    return Template(state, InService(**vars(registry), champion=champion, **dict(zip(KINDS, candidates, strict=True))))
 
 
 @pytest.fixture
-def in_service(
-    evaluated: tuple[Path, dict[str, Evaluation]], evaluable_folder: Path, mnist_folder: Path, state: Path
-) -> InService:
+def in_service(evaluated: "Template", state: Path) -> Registry:
     """Return a registry with a champion, of this test's own."""
-    folder, evaluations = evaluated
-    shutil.copytree(folder, state)
-    return InService(**vars(_registry(evaluable_folder, mnist_folder)), **evaluations)
+    return evaluated.copied(state)
 
 
-def _registry(folder: Path, mnist_folder: Path) -> Registry:
-    digits = normalise(read_images(mnist_folder / f"{TRAIN.images.name}.gz")[UNSEEN])
-    labels = read_labels(mnist_folder / f"{TRAIN.labels.name}.gz")[UNSEEN]
-    return Registry(folder, prepare.fn(download.fn(str(folder))), digits, labels)
+@dataclass(frozen=True)
+class Template:
+    """A state folder that tests copy, and what lies in it; artifacts stay where MLflow's database names them."""
+
+    state: Path
+    registry: Registry
+
+    def copied(self, state: Path) -> Registry:
+        """Copy the folder to `state`."""
+        shutil.copytree(self.state, state, ignore=shutil.ignore_patterns("mlartifacts"))
+        return self.registry
+
+
+@contextmanager
+def _settings_on(state: Path) -> Iterator[None]:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("DCGAN_STATE", str(state))
+        patch.delenv("MLFLOW_TRACKING_URI", raising=False)
+        yield
