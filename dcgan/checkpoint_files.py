@@ -31,12 +31,22 @@ UNREADABLE = (OSError, EOFError, MemoryError, RuntimeError, TypeError, ValueErro
 
 
 def save_checkpoint(path: Path, checkpoint: Checkpoint) -> None:
-    """Write a checkpoint as the folder `path`, which appears whole or not at all."""
-    with atomic_folder(path) as folder:
-        best = {f"{BEST}{name}": array for name, array in checkpoint.best.items()}
-        np.savez(folder / ARRAYS_FILE, allow_pickle=False, **checkpoint.arrays, **best, **{GRIDS: checkpoint.grids})
-        (folder / DESCRIPTION_FILE).write_text(checkpoint.description.model_dump_json(indent=1))
-        (folder / DIGESTS_FILE).write_text(_digests(folder))
+    """Write a checkpoint as the folder `path`, which appears whole or not at all.
+
+    Raises:
+        CheckpointError: it cannot be written, as on a full disk; what was there before stays.
+    """
+    try:
+        with atomic_folder(path) as folder:
+            best = {f"{BEST}{name}": array for name, array in checkpoint.best.items()}
+            np.savez(folder / ARRAYS_FILE, allow_pickle=False, **checkpoint.arrays, **best, **{GRIDS: checkpoint.grids})
+            (folder / DESCRIPTION_FILE).write_text(checkpoint.description.model_dump_json(indent=1))
+            (folder / DIGESTS_FILE).write_text(_digests(folder))
+    except OSError as error:
+        reason = error.strerror or _first_line(error)
+        raise CheckpointError(
+            f"The checkpoint {path} cannot be written: {reason}; those before it are whole."
+        ) from None
 
 
 def load_checkpoint(path: Path) -> Checkpoint:

@@ -8,12 +8,15 @@ from collections.abc import Callable
 from types import FrameType
 from typing import Any, TypeVar
 
+import httpx
 from prefect.exceptions import TerminationSignal
+from prefect.settings import PREFECT_API_URL
 from pydantic import BaseModel, Field, ValidationError
 from pydantic_settings import BaseSettings, CliApp, PydanticBaseSettingsSource, SettingsConfigDict, SettingsError
 
 from dcgan.errors import ConfigurationError, DcganError
 from flows.embedded import prefect_server
+from tasks.sources import mask_credentials
 
 C = TypeVar("C", bound=BaseModel)
 F = TypeVar("F", bound="CommandFlags")
@@ -90,8 +93,6 @@ def run_command(body: Callable[[], object], *, debug: bool, after_signal: str = 
     try:
         with prefect_server():
             body()
-    except DcganError as error:
-        return _fail(str(error), debug=debug)
     except KeyboardInterrupt:
         _say(f"Interrupted. {after_signal}")
         return INTERRUPTED
@@ -99,15 +100,36 @@ def run_command(body: Callable[[], object], *, debug: bool, after_signal: str = 
         _say(f"Terminated. {after_signal}")
         return TERMINATED
     except Exception as error:  # noqa: BLE001 - whatever went wrong, its user gets a sentence and an exit code
-        return _fail(f"Unexpected {type(error).__name__}: {error}", debug=debug)
+        if debug:
+            traceback.print_exc()
+        _say(f"error: {_told(error)}")
+        return FAILED
     return DONE
 
 
-def _fail(sentence: str, *, debug: bool) -> int:
-    if debug:
-        traceback.print_exc()
-    _say(f"error: {sentence}")
-    return FAILED
+def _told(error: Exception) -> str:
+    """Return the sentence for what went wrong."""
+    if isinstance(error, DcganError):
+        return str(error)
+    if isinstance(error, httpx.TransportError):
+        return _without_prefect(error)
+    if isinstance(error, OSError):  # a full disk, a folder that may not be written
+        return f"{error.filename or 'A file'} cannot be used: {error.strerror or error}."
+    return f"Unexpected {type(error).__name__}: {error}"
+
+
+def _without_prefect(error: httpx.TransportError) -> str:
+    """Return what to tell when Prefect stopped answering: what failed before that, if something did."""
+    logging.disable()  # Prefect goes on for a while to say that it cannot reach its server
+    cause: BaseException | None = error
+    while cause:
+        if isinstance(cause, DcganError):
+            return str(cause)
+        cause = cause.__cause__ or cause.__context__
+    return (
+        f"The Prefect API {mask_credentials(str(PREFECT_API_URL.value()))} stopped answering ({error}), so it does not "
+        "know how this flow run ended; MLflow has what was done."
+    )
 
 
 def _raise_termination(number: int, _frame: FrameType | None) -> None:
@@ -125,7 +147,8 @@ def _log_to_console(*, debug: bool) -> None:
         library.addHandler(handler)
     if debug:
         return
-    for name in ("prefect.flow_runs", "prefect.task_runs", "prefect.engine"):
+    logging.raiseExceptions = False  # or Prefect tells each time that a log did not reach its server
+    for name in ("prefect.flow_runs", "prefect.task_runs", "prefect.engine", "prefect._internal.concurrency"):
         logging.getLogger(name).addFilter(_is_no_failure)
 
 

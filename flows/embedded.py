@@ -36,7 +36,8 @@ def prefect_server() -> Iterator[None]:
     """
     if url := PREFECT_API_URL.value():
         _require_answer(url)
-        yield
+        with _sent_at_the_end():
+            yield
         return
     with socket.create_server(("127.0.0.1", 0)) as listener:
         url = f"http://127.0.0.1:{listener.getsockname()[1]}/api"
@@ -48,15 +49,20 @@ def prefect_server() -> Iterator[None]:
         )
     try:
         _wait_until_ready(url, process)
-        with temporary_settings({PREFECT_API_URL: url}):
-            try:
-                yield
-            finally:
-                # what is still queued is for this server; sent later it would meet nobody, after minutes of retries
-                APILogWorker.drain_all(timeout=STOP_SECONDS)
-                EventsWorker.drain_all(timeout=STOP_SECONDS)
+        with temporary_settings({PREFECT_API_URL: url}), _sent_at_the_end():
+            yield
     finally:
         process.communicate()  # closes the pipe, which ends the server
+
+
+@contextmanager
+def _sent_at_the_end() -> Iterator[None]:
+    """Send what Prefect has queued for its server before that ends, and do not wait for one that is away."""
+    try:
+        yield
+    finally:
+        APILogWorker.drain_all(timeout=STOP_SECONDS)
+        EventsWorker.drain_all(timeout=STOP_SECONDS)
 
 
 def _require_answer(url: str) -> None:

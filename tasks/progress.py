@@ -2,7 +2,9 @@
 
 import logging
 import sys
-import time
+from contextvars import copy_context
+from functools import partial
+from threading import Event, Thread
 from types import TracebackType
 from typing import TYPE_CHECKING, Self, cast
 from uuid import UUID
@@ -37,6 +39,7 @@ class ProgressDisplay:
     ) -> None:
         if self._bar:
             self._bar.close()
+        self._artifact.close()
 
     def show(self, progress: "TrainingProgress") -> None:
         """Show a progress that the training loop told."""
@@ -92,19 +95,39 @@ class _EpochBar:
 
 
 class _ProgressArtifact:
-    """The flow run's progress artifact; a Prefect server that goes away must not stop a training."""
+    """The flow run's progress artifact, kept up to date by a thread of its own.
+
+    Prefect's client retries for a minute when the server is away, and training does not wait for that.
+    """
 
     def __init__(self) -> None:
         self._id: UUID | None = None
-        self._told_at = float("-inf")
-        self._enabled = FlowRunContext.get() is not None
+        self._percent = 0.0
+        self._ended = Event()
+        # the thread knows the flow run by its context
+        tell = partial(copy_context().run, self._tell_until_ended)
+        self._teller = Thread(target=tell, name="progress", daemon=True) if FlowRunContext.get() else None
 
     def show(self, progress: "TrainingProgress") -> None:
-        percent = 100 * (progress.epoch - 1 + progress.step / progress.steps_per_epoch) / progress.epochs
-        now = time.monotonic()
-        if not self._enabled or (now - self._told_at < ARTIFACT_SECONDS and percent < 100):
-            return
-        self._told_at = now
+        self._percent = 100 * (progress.epoch - 1 + progress.step / progress.steps_per_epoch) / progress.epochs
+        if self._teller and not self._teller.ident:
+            self._teller.start()
+
+    def close(self) -> None:
+        """Tell the last progress, if Prefect takes it at once."""
+        self._ended.set()
+        if self._teller and self._teller.ident:
+            self._teller.join(ARTIFACT_SECONDS)
+
+    def _tell_until_ended(self) -> None:
+        told = -1.0
+        while not self._ended.is_set() or told != self._percent:
+            if told != self._percent:
+                told = self._percent
+                self._tell(told)
+            self._ended.wait(ARTIFACT_SECONDS)
+
+    def _tell(self, percent: float) -> None:
         try:
             if self._id is None:
                 created = create_progress_artifact(percent, key=ARTIFACT_KEY, description="Training")
@@ -112,7 +135,7 @@ class _ProgressArtifact:
             else:
                 update_progress_artifact(self._id, progress=percent)
         except Exception as error:  # noqa: BLE001 - whatever the server's trouble is, training goes on
-            logger.warning("Prefect was not told the progress: %s", error)
+            logger.warning("Prefect was not told the progress: %s.", error)
 
 
 def _columns() -> Progress:

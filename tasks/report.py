@@ -3,11 +3,10 @@
 import time
 from pathlib import Path
 
-from prefect.artifacts import create_link_artifact
 from pydantic import BaseModel, ConfigDict
 
 from dcgan.dataset import Manifest
-from tasks.artifacts import publish
+from tasks.artifacts import publish, publish_link
 from tasks.promotion import Promotion
 from tasks.run import Run
 from tasks.settings import read_settings
@@ -85,7 +84,7 @@ def summarize(
 def link_run(run: Run) -> None:
     """Link the Prefect flow run to its MLflow run, where MLflow has a server to link to."""
     if run.url:
-        create_link_artifact(run.url, link_text=f"MLflow run {run.run_id}", key="mlflow-run")
+        publish_link(run.url, f"MLflow run {run.run_id}", "mlflow-run")
 
 
 def _markdown(summary: Summary) -> str:

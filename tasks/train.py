@@ -115,7 +115,13 @@ def _finish(
     checkpoint: "Checkpoint", folder: RunFolder, log: "EpochLog", speeds: list[float], resumed_from: int
 ) -> Trained:
     """Deliver what MLflow still misses, which may now fail, and sum the training up."""
-    _deliver(checkpoint, folder, log)
+    try:
+        _deliver(checkpoint, folder, log)
+    except TrackingError as error:
+        raise TrackingError(
+            f"{str(error).rstrip('.')}; the training is done and kept in {folder.path}, "
+            "and the same again delivers what MLflow misses without training."
+        ) from error
     last = checkpoint.description.records[-1]
     return Trained(
         epochs=last.epoch,

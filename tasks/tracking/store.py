@@ -2,6 +2,7 @@
 
 import fcntl
 import logging
+import socket
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -71,8 +72,20 @@ def translated_errors(uri: str) -> Iterator[None]:
     try:
         yield
     except (MlflowException, OSError) as error:
+        if reason := _connection_failure(error):
+            raise TrackingError(f"The MLflow server {mask_credentials(uri)} does not answer ({reason}).") from error
         first_line = str(error).strip().splitlines()[0].rstrip(".")
         raise TrackingError(f"The MLflow store {mask_credentials(uri)} failed: {first_line}.") from error
+
+
+def _connection_failure(error: BaseException) -> str | None:
+    """Return why a server could not be reached, from under what MLflow's client made of it; None for other errors."""
+    cause: BaseException | None = error
+    while cause:
+        if isinstance(cause, ConnectionError | TimeoutError | socket.gaierror):
+            return cause.strerror or str(cause)
+        cause = cause.__cause__ or cause.__context__
+    return None
 
 
 def _require_answer(uri: str) -> None:

@@ -1,5 +1,8 @@
 """A run's folder: one process at a time holds it, and wherever that one is killed, a whole state remains."""
 
+import errno
+import os
+import resource
 import signal
 import subprocess
 import sys
@@ -11,7 +14,7 @@ import pytest
 import dcgan
 from dcgan.checkpoint import Checkpoint, EpochRecord
 from dcgan.checkpoint_files import load_checkpoint, newest_checkpoint
-from dcgan.errors import ConfigurationError
+from dcgan.errors import CheckpointError, ConfigurationError
 from dcgan.files import TEMPORARY_PREFIX
 from dcgan.provenance import Configuration
 from dcgan.recipe import SMOKE
@@ -203,6 +206,25 @@ def test_states_of_a_held_run_are_not_swept_by_another(folder):
         with pytest.raises(ConfigurationError), RunFolder(folder.path).held():
             pass
         assert half.exists()
+
+
+def test_full_disk_leaves_the_state_before(folder):
+    """A state that cannot be written is a sentence, leaves nothing half written, and the one before it whole."""
+    folder.save(checkpoint_after(1))
+    larger = checkpoint_after(2)
+    larger.arrays["generator/x"] = np.zeros(100_000, np.float32)
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (50_000, hard))
+    try:
+        with pytest.raises(CheckpointError) as full:
+            folder.save(larger)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    path = folder.path / "states" / "epoch-000002"
+    expected = f"The checkpoint {path} cannot be written: {os.strerror(errno.EFBIG)}; those before it are whole."
+    assert str(full.value) == expected
+    assert [load_checkpoint(state).epoch for state in folder.states()] == [1]
+    assert list(folder.path.rglob(f"{TEMPORARY_PREFIX}*")) == []
 
 
 def test_killed_anywhere_a_whole_state_remains(tmp_path):

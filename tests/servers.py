@@ -1,0 +1,134 @@
+"""Real servers on fixed ports of loopback that a test can stop and start again, and trainings that use them."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import httpx
+
+from tests.desk import CHECKOUT, free_port
+
+PATIENCE_SECONDS = 180
+
+
+@dataclass
+class Server:
+    """A server in a session of its own."""
+
+    command: Sequence[str | Path]
+    health: str
+    environment: Mapping[str, str]
+    log: Path
+    process: "subprocess.Popen[bytes] | None" = field(init=False, default=None)
+
+    def start(self) -> None:
+        """Start it, and return when it answers."""
+        with self.log.open("ab") as log:
+            self.process = subprocess.Popen(
+                [sys.executable, "-m", *self.command],
+                env={**os.environ, **self.environment},
+                stdout=log,
+                stderr=log,
+                start_new_session=True,
+            )
+        deadline = time.monotonic() + PATIENCE_SECONDS
+        while not self.answers():
+            assert self.process.poll() is None, self.log.read_text()
+            assert time.monotonic() < deadline, self.log.read_text()
+            time.sleep(0.1)
+
+    def stop(self) -> None:
+        """Kill it, and return when it is gone."""
+        if self.process:
+            os.killpg(self.process.pid, signal.SIGKILL)
+            self.process.wait()
+            self.process = None
+            assert not self.answers()
+
+    def answers(self) -> bool:
+        """Return whether it is there."""
+        try:
+            return httpx.get(self.health, timeout=5).is_success
+        except httpx.HTTPError:
+            return False
+
+
+@contextmanager
+def mlflow_server(folder: Path, *arguments: str) -> Iterator[tuple[Server, str]]:
+    """Yield an MLflow server that keeps everything in a folder, artifacts behind itself, and its address."""
+    port = free_port()
+    url = f"http://127.0.0.1:{port}"
+    store = (
+        "--backend-store-uri",
+        f"sqlite:///{folder / 'mlflow.db'}",
+        "--artifacts-destination",
+        folder / "artifacts",
+    )
+    command = ["mlflow", "server", "--host", "127.0.0.1", "--port", str(port), "--workers", "1", *store, *arguments]
+    yield from _served(
+        Server(command, f"{url}/health", {"MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"}, folder / "mlflow.log"), url
+    )
+
+
+@contextmanager
+def prefect_api(folder: Path) -> Iterator[tuple[Server, str]]:
+    """Yield a Prefect server that keeps everything in a folder, and the address of its API."""
+    port = free_port()
+    url = f"http://127.0.0.1:{port}/api"
+    command = ["prefect", "server", "start", "--host", "127.0.0.1", "--port", str(port)]
+    yield from _served(Server(command, f"{url}/health", {"PREFECT_HOME": str(folder)}, folder / "prefect.log"), url)
+
+
+def _served(server: Server, url: str) -> Iterator[tuple[Server, str]]:
+    try:
+        server.start()
+        yield server, url
+    finally:
+        server.stop()
+
+
+@contextmanager
+def training(
+    state: Path, *arguments: str, file_kilobytes: int | None = None, **environment: str
+) -> Iterator["subprocess.Popen[str]"]:
+    """Yield a training of the recipe `smoke` in a process of its own, whose log is its standard error.
+
+    Args:
+        state: its state folder.
+        arguments: more flags.
+        file_kilobytes: how large a file it may write, as if the disk were full then.
+        environment: more variables.
+    """
+    limit = ["bash", "-c", f'ulimit -f {file_kilobytes} && exec "$@"', "limited"] if file_kilobytes else []
+    process = subprocess.Popen(
+        [*limit, sys.executable, "-m", "flows.train", "--recipe", "smoke", *arguments],
+        env={**os.environ, "DCGAN_STATE": str(state), "PREFECT_HOME": str(state / "prefect"), **environment},
+        cwd=CHECKOUT,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+    )
+    try:
+        yield process
+    finally:
+        if process.poll() is None:
+            os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
+        process.stderr.close()
+
+
+def read_until(process: "subprocess.Popen[str]", words: str) -> list[str]:
+    """Return the lines that a training says up to the one with these words."""
+    said = []
+    for line in process.stderr:
+        said.append(line.rstrip("\n"))
+        if words in line:
+            return said
+    raise AssertionError(f"{words!r} was not said: {said}")
