@@ -10,6 +10,8 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
+from dcgan.errors import ConfigurationError
+
 TEMPORARY_PREFIX = ".partial-"
 
 
@@ -34,6 +36,23 @@ def atomic_file(path: Path) -> Iterator[Path]:
         _sync(path.parent)
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def require_place(path: Path) -> None:
+    """Refuse a file that could not be written later, before hours are spent on what it should hold.
+
+    Raises:
+        ConfigurationError: it is a folder, or what should be a folder above it is not one.
+    """
+    if path.is_dir():
+        raise ConfigurationError(f"{path}: cannot be written: it is a folder; expected the name of a file.")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        temporary = _temporary_beside(path)
+        temporary.touch()
+        temporary.unlink()
+    except OSError as error:
+        raise ConfigurationError(f"{path}: cannot be written: {error.strerror}.") from None
 
 
 @contextmanager

@@ -7,7 +7,7 @@ from prefect import flow
 from pydantic import Field
 
 from dcgan.dataset import Manifest
-from dcgan.files import atomic_file
+from dcgan.files import atomic_file, require_place
 from dcgan.provenance import Configuration
 from flows.command import CommandFlags, run_flow
 from flows.parameters import TrainParameters, takes
@@ -74,6 +74,8 @@ def main(arguments: list[str]) -> int:
 
 
 def _train(command: TrainCommand) -> None:
+    if command.summary:
+        require_place(command.summary)
     summary = dcgan(**command.model_dump(exclude={"summary", "debug"}))
     if command.summary:
         with atomic_file(command.summary) as file:

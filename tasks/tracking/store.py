@@ -13,7 +13,7 @@ import mlflow
 from mlflow import MlflowClient
 from mlflow.exceptions import MlflowException
 
-from dcgan.errors import TrackingError
+from dcgan.errors import ConfigurationError, TrackingError
 from dcgan.files import TEMPORARY_PREFIX, alone_in, atomic_file
 from tasks.settings import Settings
 from tasks.sources import mask_credentials
@@ -22,6 +22,7 @@ EXPERIMENT = "dcgan"
 KIND = {"mlflow.experimentKind": "custom_model_development"}  # else the UI opens on traces of language models
 MODEL_NAME = "dcgan-generator"
 ANSWER_SECONDS = 5.0
+SCHEMES = ("http", "https", "sqlite", "postgresql", "mysql", "mssql")  # MLflow's, its folders of files aside
 
 
 class Store:
@@ -31,6 +32,7 @@ class Store:
         settings: where the store is; without an address it is the SQLite file under the state folder.
 
     Raises:
+        ConfigurationError: the address is not one of a store.
         TrackingError: the store does not answer, or cannot be used.
     """
 
@@ -89,12 +91,17 @@ def _connection_failure(error: BaseException) -> str | None:
 
 
 def _require_answer(uri: str) -> None:
-    """Raise at once when a server does not answer: MLflow's own client would retry for minutes."""
+    """Raise at once for what is no store or does not answer: MLflow's own client would retry for minutes."""
+    if urlsplit(uri).scheme.partition("+")[0] not in SCHEMES:
+        raise ConfigurationError(
+            f"The setting MLFLOW_TRACKING_URI is {mask_credentials(uri)!r}; expected a server's address, as "
+            "http://HOST:PORT, or a database, as sqlite:///FILE."
+        )
     if not uri.startswith("http"):
         return
     try:
         httpx.get(f"{uri.rstrip('/')}/health", timeout=ANSWER_SECONDS, follow_redirects=True)
-    except httpx.HTTPError as error:
+    except (httpx.HTTPError, httpx.InvalidURL) as error:
         reason = str(error) or type(error).__name__
         raise TrackingError(
             f"The MLflow server {mask_credentials(uri)} does not answer ({reason}); expected a running server there, "

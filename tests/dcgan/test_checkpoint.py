@@ -96,6 +96,12 @@ def replace_arrays(folder: Path, content: bytes) -> None:
     forge(folder)
 
 
+def npy(array: np.ndarray) -> bytes:
+    file = io.BytesIO()
+    np.save(file, array)
+    return file.getvalue()
+
+
 def npz(**arrays: np.ndarray) -> bytes:
     file = io.BytesIO()
     np.savez(file, **arrays)
@@ -169,7 +175,7 @@ FORGERIES = {
     "a record too few": lambda f: edit_description(f, lambda d: d["records"].pop()),
     "arrays empty": lambda f: edit(f / ARRAYS_FILE, lambda _: b""),
     "arrays not a zip": lambda f: edit(f / ARRAYS_FILE, lambda _: b"no zip" * 100),
-    "arrays one array": lambda f: np.save((f / ARRAYS_FILE).open("wb"), np.zeros(3)),
+    "arrays one array": lambda f: edit(f / ARRAYS_FILE, lambda _: npy(np.zeros(3))),
     "archive cut": lambda f: edit(f / ARRAYS_FILE, lambda b: b[:-30]),
     "archive encrypted": lambda f: edit(f / ARRAYS_FILE, lambda b: b.replace(b"PK\1\2-\3-\0\0", b"PK\1\2-\3-\0\1")),
     "archive of objects": lambda f: edit(f / ARRAYS_FILE, lambda _: npz(**ARRAYS, x=np.array([None]))),

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from dcgan.checkpoint_files import load_checkpoint
-from dcgan.errors import TrackingError
+from dcgan.errors import ConfigurationError, TrackingError
 from dcgan.files import TEMPORARY_PREFIX
 from tasks.settings import read_settings
 from tasks.tracking.runs import RECORDED_EPOCHS, EpochLog
@@ -44,7 +44,9 @@ def test_a_server_that_does_not_answer_is_named(monkeypatch, free_port):
 def test_a_store_of_unknown_kind_is_refused(monkeypatch):
     """An address that MLflow cannot use is one sentence."""
     monkeypatch.setenv("MLFLOW_TRACKING_URI", "gopher://somewhere")
-    with pytest.raises(TrackingError, match=r"^The MLflow store gopher://somewhere failed: .*\.$"):
+    with pytest.raises(
+        ConfigurationError, match=r"^The setting MLFLOW_TRACKING_URI is 'gopher://somewhere'; expected .*\.$"
+    ):
         Store(read_settings())
 
 
