@@ -83,10 +83,15 @@ def write_animation(path: Path, grids: np.ndarray, epochs: list[int] | None = No
         frames = np.stack([_labelled(f, f"epoch {epochs[i]}") for f, i in zip(frames, schedule, strict=True)])
     durations = [FRAME_MILLISECONDS] * (len(schedule) - 1) + [LAST_FRAME_MILLISECONDS]
     with atomic_file(path) as temporary:
-        # Pillow takes a list of durations for more than one frame only
-        duration = durations if len(durations) > 1 else LAST_FRAME_MILLISECONDS
-        imageio.imwrite(temporary, frames, extension=".gif", duration=duration, loop=0)
+        temporary.write_bytes(animation_bytes(frames, durations))
     return len(schedule)
+
+
+def animation_bytes(frames: np.ndarray, milliseconds: list[int]) -> bytes:
+    """Return grey frames uint8 (count, height, width), each shown for so long, as the bytes of a GIF that loops."""
+    # Pillow takes a list of durations for more than one frame only
+    duration = milliseconds if len(milliseconds) > 1 else milliseconds[0]
+    return imageio.imwrite("<bytes>", frames, extension=".gif", duration=duration, loop=0)
 
 
 def _labelled(frame: np.ndarray, text: str) -> np.ndarray:

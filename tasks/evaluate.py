@@ -9,10 +9,12 @@ from dcgan.dataset import Manifest
 from tasks.artifacts import publish
 from tasks.evaluation import Evaluation
 from tasks.evaluation_page import evaluation_page
+from tasks.quality_page import quality_page
 from tasks.quiet import import_tensorflow
 from tasks.settings import read_settings
 
 if TYPE_CHECKING:
+    from dcgan.page.exhibits import Exhibits
     from tasks.tracking.store import Store
     from tasks.tracking.versions import Version
 
@@ -43,9 +45,9 @@ def evaluate(name: int | str, dataset: Manifest, *, again: bool = True) -> Evalu
     recorded = None if again else recorded_evaluation(store, version)
     if recorded and _still_holds(recorded, dataset, champion):
         return recorded
-    evaluation = _side_by_side(store, version, champion, dataset)
+    evaluation, exhibits = _side_by_side(store, version, champion, dataset)
     if evaluation.counts:
-        record_evaluation(store, version, evaluation)
+        record_evaluation(store, version, evaluation, quality_page(store, version, dataset, evaluation, exhibits))
     publish(evaluation_page(evaluation), "evaluation", f"How good version {version.number} is")
     return evaluation
 
@@ -59,8 +61,11 @@ def _still_holds(recorded: Evaluation, dataset: Manifest, champion: "Version | N
     )
 
 
-def _side_by_side(store: "Store", version: "Version", champion: "Version | None", dataset: Manifest) -> Evaluation:
+def _side_by_side(
+    store: "Store", version: "Version", champion: "Version | None", dataset: Manifest
+) -> "tuple[Evaluation, Exhibits]":
     import_tensorflow()
+    from dcgan.page.exhibits import exhibits
     from dcgan.quality.gate import decide, gate_for
     from tasks.examination import Examiner
     from tasks.tracking.generators import load_generator
@@ -69,11 +74,11 @@ def _side_by_side(store: "Store", version: "Version", champion: "Version | None"
     rival = champion if champion and champion.number != version.number else None
     generators = {each.number: load_generator(store, each) for each in (version, rival) if each}
     examiner = Examiner(dataset)
-    candidate, *others = (examiner.examine(number, generator) for number, generator in generators.items())
-    beside = others[0] if others else None
+    (candidate, pairs), *others = (examiner.examine(number, generator) for number, generator in generators.items())
+    beside = others[0].figures if others else None
     is_champion = champion is not None and rival is None
     gate = gate_for(examiner.quality_bounds)
-    return Evaluation(
+    evaluation = Evaluation(
         dataset_digest=dataset.digest,
         counts=version.tags.get(DATASET_DIGEST, dataset.digest) == dataset.digest,
         candidate=candidate,
@@ -82,3 +87,4 @@ def _side_by_side(store: "Store", version: "Version", champion: "Version | None"
         judge_bounds=examiner.judge_bounds,
         verdict=None if is_champion else decide(candidate.quality, beside.quality if beside else None, gate),
     )
+    return evaluation, exhibits(generators[version.number], version.seed, pairs)

@@ -1,6 +1,6 @@
 """Looking at generators through both classifiers, against one data set, always with the same latents."""
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from dcgan.dataset import Manifest
 from dcgan.errors import ModelError
@@ -10,8 +10,17 @@ from tasks.settings import read_settings
 
 if TYPE_CHECKING:
     from dcgan.generation import Generator
+    from dcgan.quality.memorisation import Pairs
 
 SEED = 0  # of the latents of every evaluation
+PAIRS = 24  # of images and training images that are kept to be looked at
+
+
+class Examined(NamedTuple):
+    """The figures of a version, and those of its images that are nearest to being copies."""
+
+    figures: Figures
+    pairs: "Pairs"
 
 
 class Examiner:
@@ -47,8 +56,8 @@ class Examiner:
             for reference in (self._evaluator, self._judge)
         )
 
-    def examine(self, version: int, generator: "Generator") -> Figures:
-        """Return the figures of a version: of as many images as the test half has.
+    def examine(self, version: int, generator: "Generator") -> Examined:
+        """Look at as many images of a version as the test half has.
 
         Raises:
             ModelError: what it generates is no images.
@@ -57,7 +66,7 @@ class Examiner:
 
         from dcgan.generation import generated_batches
         from dcgan.quality.evaluation import evaluate
-        from dcgan.quality.memorisation import measure_copying
+        from dcgan.quality.memorisation import closest_pairs, measure_copying
         from dcgan.randomness import Stream
 
         try:
@@ -65,8 +74,9 @@ class Examiner:
         except ModelError as error:
             raise ModelError(f"Version {version} cannot be evaluated: {error}") from None
         copying = measure_copying(images, self._held_out)
-        return Figures(
+        figures = Figures(
             version=version,
             quality=evaluate(images, self._evaluator, copying),
             judge=evaluate(images, self._judge, copying),
         )
+        return Examined(figures, closest_pairs(images, copying.nearest, self._held_out, PAIRS))

@@ -117,6 +117,7 @@ def _finish(
     """Deliver what MLflow still misses, which may now fail, and sum the training up."""
     try:
         _deliver(checkpoint, folder, log)
+        log.record_best(checkpoint)
     except TrackingError as error:
         raise TrackingError(
             f"{str(error).rstrip('.')}; the training is done and kept in {folder.path}, "

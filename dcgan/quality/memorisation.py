@@ -43,6 +43,10 @@ class HeldOut:
     median: float
     thresholds: np.ndarray
 
+    def thresholds_beside(self, rows: np.ndarray) -> np.ndarray:
+        """Return the thresholds float64 (n,) of the cells of training images, by their rows (n,)."""
+        return self.thresholds[self.labels[rows]]
+
 
 class CopyFigures(NamedTuple):
     """How near generated images lie to training images.
@@ -56,6 +60,22 @@ class CopyFigures(NamedTuple):
     ratio: Estimate
     copied: Estimate
     nearest: Nearest
+
+
+class Pairs(NamedTuple):
+    """Generated images, each beside the training image that it lies nearest to.
+
+    Attributes:
+        images: float32 (n, 28, 28, 1), generated.
+        training: float32 (n, 28, 28, 1).
+        distances: float64 (n,), between the two.
+        thresholds: float64 (n,), of their cells: what lies below counts as a copy.
+    """
+
+    images: np.ndarray
+    training: np.ndarray
+    distances: np.ndarray
+    thresholds: np.ndarray
 
 
 def prepare_held_out(training: np.ndarray, labels: np.ndarray | None, held_out: np.ndarray) -> HeldOut:
@@ -84,12 +104,27 @@ def measure_copying(images: np.ndarray, held_out: HeldOut, replicates: int = 50)
     nearest = nearest_training(images, held_out.training)
     samples = bootstrap_counts(len(images), replicates)
     medians = (np.median(np.repeat(nearest.distances, counts)) / held_out.median for counts in samples)
-    copied = nearest.distances < held_out.thresholds[held_out.labels[nearest.rows]]
+    copied = nearest.distances < held_out.thresholds_beside(nearest.rows)
     return CopyFigures(
         ratio=with_bootstrap(float(np.median(nearest.distances)) / held_out.median, medians),
         copied=mean_of(copied),
         nearest=nearest,
     )
+
+
+def closest_pairs(images: np.ndarray, nearest: Nearest, held_out: HeldOut, count: int) -> Pairs:
+    """Return the `count` images that are nearest to being a copy, in parts of their cells' thresholds, nearest first.
+
+    Args:
+        images: float32 (n, 28, 28, 1), those that `nearest` is of.
+        nearest: what `measure_copying` found.
+        held_out: what it compared with.
+        count: how many, or all where there are fewer.
+    """
+    thresholds = held_out.thresholds_beside(nearest.rows)
+    # test images that are among the training images have a threshold of zero
+    order = np.argsort(nearest.distances / np.maximum(thresholds, np.finfo(float).eps), kind="stable")[:count]
+    return Pairs(images[order], held_out.training[nearest.rows[order]], nearest.distances[order], thresholds[order])
 
 
 def nearest_training(images: np.ndarray, training: np.ndarray) -> Nearest:

@@ -4,6 +4,7 @@ import json
 import logging
 import tempfile
 import time
+from collections.abc import Iterable
 from pathlib import Path
 
 from mlflow.entities import Metric
@@ -18,20 +19,21 @@ from tasks.tracking.versions import Version, tag_version
 logger = logging.getLogger("dcgan.quality")
 
 REPORT_FILE = "report/quality.json"
+PAGE_FILE = "report/quality.html"
 VERDICT = "dcgan.verdict"
 VERDICT_REASON = "dcgan.verdict_reason"
 VERDICT_CHAMPION = "dcgan.verdict_champion"
 PASSED, FAILED, NOBODY = "passed", "failed", "none"
 
 
-def record_evaluation(store: Store, version: Version, evaluation: Evaluation) -> None:
-    """Put an evaluation into MLflow; recording the same one again changes nothing.
+def record_evaluation(store: Store, version: Version, evaluation: Evaluation, page: str) -> None:
+    """Put an evaluation and its page into MLflow; recording the same one again changes nothing.
 
     The tag that says whether the version passed comes last, so where it is, all of it is.
     """
     if version.run_id:
         _log_figures(store, version.run_id, evaluation)
-        _log_report(store, version.run_id, evaluation)
+        _log_report(store, version.run_id, evaluation, page)
     tag_version(store, version.number, _tags(evaluation))
 
 
@@ -48,6 +50,17 @@ def recorded_evaluation(store: Store, version: Version) -> Evaluation | None:
             return None
 
 
+def recorded_curves(store: Store, run_id: str, names: Iterable[str]) -> dict[str, dict[int, float]]:
+    """Return the metrics that a run has among `names`, each by its steps."""
+    recorded = get_run(store, run_id).data.metrics.keys()
+    with translated_errors(store.uri):
+        return {
+            name: {metric.step: metric.value for metric in store.client.get_metric_history(run_id, name)}
+            for name in names
+            if name in recorded
+        }
+
+
 def _log_figures(store: Store, run_id: str, evaluation: Evaluation) -> None:
     """Log the candidate's figures at its last epoch, unless the run has some: MLflow cannot replace a metric."""
     run = get_run(store, run_id)
@@ -60,8 +73,9 @@ def _log_figures(store: Store, run_id: str, evaluation: Evaluation) -> None:
         store.client.log_batch(run_id, [Metric(name, value, milliseconds, step) for name, value in figures.items()])
 
 
-def _log_report(store: Store, run_id: str, evaluation: Evaluation) -> None:
+def _log_report(store: Store, run_id: str, evaluation: Evaluation, page: str) -> None:
     with translated_errors(store.uri):
+        store.client.log_text(run_id, page, PAGE_FILE)
         store.client.log_dict(run_id, json.loads(evaluation.model_dump_json()), REPORT_FILE)
 
 

@@ -16,7 +16,7 @@ from mlflow.system_metrics.system_metrics_monitor import SystemMetricsMonitor
 from mlflow.utils.git_utils import get_git_commit
 from mlflow.utils.mlflow_tags import MLFLOW_GIT_COMMIT, MLFLOW_RUN_NOTE
 
-from dcgan.checkpoint import Checkpoint, EpochRecord
+from dcgan.checkpoint import SELECTION, Checkpoint, EpochRecord
 from dcgan.dataset import Manifest
 from dcgan.errors import TrackingError
 from dcgan.provenance import Configuration, code_digest, environment
@@ -29,6 +29,8 @@ logger = logging.getLogger("dcgan.tracking")
 FINGERPRINT = "dcgan.fingerprint"
 RECORDED_EPOCHS = "dcgan.recorded_epochs"
 DATASET_DIGEST = "dcgan.dataset_digest"
+BEST_EPOCH = "best_epoch"
+BEST_FIGURE = f"best_{SELECTION}"
 SAMPLES = "samples"
 IMAGES = "images"
 CHECKPOINTS = "checkpoints"
@@ -171,6 +173,19 @@ class EpochLog:
                 if record.epoch > self._recorded:
                     self._record(record, grid)
                     self._recorded = record.epoch
+
+    def record_best(self, checkpoint: Checkpoint) -> None:
+        """Record which epoch was best, and its figure, at that epoch; of a training that was not evaluated, nothing.
+
+        They are the same rows each time, which MLflow keeps once.
+        """
+        for record in checkpoint.description.records:
+            if record.epoch == checkpoint.best_epoch:
+                milliseconds = round(record.finished_at * 1000)
+                best = {BEST_EPOCH: record.epoch, BEST_FIGURE: record.metrics[SELECTION]}
+                metrics = [Metric(name, value, milliseconds, record.epoch) for name, value in best.items()]
+                with translated_errors(self._store.uri):
+                    self._store.client.log_batch(self._run_id, metrics=metrics)
 
     def upload_checkpoint(self, folder: Path) -> None:
         """Put a checkpoint's folder under the run's checkpoints."""

@@ -10,6 +10,7 @@ from pydantic import BaseModel, ConfigDict
 from dcgan.errors import ModelError
 from tasks.tracking.store import MODEL_NAME, Store, translated_errors
 
+SEED = "dcgan.seed"
 CHAMPION = "champion"
 PREVIOUS = "previous"
 CHALLENGER = "challenger"
@@ -26,6 +27,12 @@ class Version(BaseModel):
     number: int
     run_id: str | None
     tags: Mapping[str, str] = MappingProxyType({})
+
+    @property
+    def seed(self) -> int:
+        """The seed of its training; 0 where it does not say."""
+        tag = self.tags.get(SEED, "")
+        return int(tag) if tag.isdecimal() else 0
 
 
 def resolve(store: Store, name: int | str) -> Version:

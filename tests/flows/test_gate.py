@@ -1,5 +1,7 @@
 """The pipeline's last stage through a real Prefect server: what is not better never reaches the champion."""
 
+from pathlib import Path
+
 import pytest
 from prefect.client.orchestration import get_client
 
@@ -64,7 +66,13 @@ def test_a_crippled_candidate_never_reaches_the_champion(killed_at_the_gate):
     for name, value in summary.quality.items():
         (metric,) = client.get_metric_history(summary.run_id, name)
         assert (metric.value, metric.step) == (value, 1)
+    for name, value in {"best_epoch": 1, "best_frechet_distance": summary.metrics["frechet_distance"]}.items():
+        (metric,) = client.get_metric_history(summary.run_id, name)
+        assert (metric.value, metric.step) == (value, 1)
     run = client.get_run(summary.run_id)
+    page = Path(client.download_artifacts(summary.run_id, "report/quality.html")).read_text()
+    for shown in (run.info.run_name, "Did not pass the gate.", "champion 1", "best: 1", "Fréchet distance"):
+        assert shown in page
     assert run.info.status == "FINISHED"
     state = flow_run_of(run).state
     assert (state.name, state.message) == ("Completed", summary.verdict)

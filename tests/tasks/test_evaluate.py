@@ -12,7 +12,7 @@ from tasks.evaluation import Evaluation
 from tasks.evaluation_page import evaluation_page
 from tasks.promote import promote_candidate
 from tasks.settings import read_settings
-from tasks.tracking.quality import REPORT_FILE
+from tasks.tracking.quality import PAGE_FILE, REPORT_FILE
 from tasks.tracking.store import MODEL_NAME, Store
 from tests.registry import picture_book
 
@@ -79,6 +79,10 @@ def test_everything_is_recorded_once(in_service):
         assert (metric.value, metric.step) == (first.candidate.metrics()[name], 0)
     report = Path(client.download_artifacts(run.info.run_id, REPORT_FILE))
     assert Evaluation.model_validate_json(report.read_bytes()) == first
+    page = Path(client.download_artifacts(run.info.run_id, PAGE_FILE)).read_text()
+    assert page.startswith("<!DOCTYPE html>")
+    assert f"{run.info.run_name} ({run.info.run_id})" in page
+    assert str(first.candidate.judge.coverage) in page.replace("<small>", "")
     tags = in_service.tags(2)
     assert tags["quality.frechet_distance"] == str(first.candidate.quality.frechet_distance)
     assert tags["quality.evaluator"] == first.candidate.quality.evaluator

@@ -6,7 +6,7 @@ from scipy.spatial.distance import cdist
 
 from dcgan.errors import DataError
 from dcgan.quality import memorisation
-from dcgan.quality.memorisation import measure_copying, nearest_training, prepare_held_out
+from dcgan.quality.memorisation import closest_pairs, measure_copying, nearest_training, prepare_held_out
 
 
 def test_the_nearest_training_image_is_the_nearest(train_half, test_images, monkeypatch):
@@ -57,3 +57,31 @@ def test_labels_are_needed(train_half, test_images):
     """Without labels there are no cells: one sentence."""
     with pytest.raises(DataError, match="The training images have no labels; expected one label from 0 to 9 for each"):
         prepare_held_out(train_half[0], None, test_images)
+
+
+def test_the_closest_pairs_are_the_nearest_of_their_kind(train_half, held_out):
+    """Copies come first, each beside itself; then distances in parts of their cells' thresholds, smallest first."""
+    images = np.concatenate([train_half[0][10_000:11_000], held_out.training[[5, 7]]])
+    nearest = measure_copying(images, held_out).nearest
+    pairs = closest_pairs(images, nearest, held_out, 40)
+    np.testing.assert_array_equal(pairs.images[:2], held_out.training[[5, 7]])
+    np.testing.assert_array_equal(pairs.training[:2], held_out.training[[5, 7]])
+    assert pairs.distances[:2].tolist() == [0, 0]
+    parts = pairs.distances / pairs.thresholds
+    assert parts.tolist() == sorted(parts)
+    below = nearest.distances < held_out.thresholds[held_out.labels[nearest.rows]]
+    assert sum(parts < 1) == min(40, sum(below))
+    difference = (pairs.images - pairs.training).reshape(40, -1).astype(np.float64)
+    np.testing.assert_allclose(pairs.distances, np.linalg.norm(difference, axis=1), rtol=1e-6)
+
+
+def test_a_threshold_of_zero_orders_by_distance(train_half, test_images):
+    """Where test images are among the training images nothing is divided by zero: equal images come first."""
+    images, labels = train_half
+    held_out = prepare_held_out(images[:1000], labels[:1000], images[:1000])
+    assert held_out.thresholds.max() == 0
+    generated = np.concatenate([test_images[:50], images[:1]])
+    pairs = closest_pairs(generated, nearest_training(generated, images[:1000]), held_out, 99)
+    assert len(pairs.distances) == 51
+    assert pairs.distances.tolist() == sorted(pairs.distances)
+    assert pairs.distances[0] == 0
