@@ -89,6 +89,12 @@ def assign(generator: keras.Model, arrays: Mapping[str, np.ndarray]) -> None:
         variable.assign(arrays[variable.path])
 
 
+def untrained_images(seed: int, latents: np.ndarray) -> np.ndarray:
+    """Return what a training's generator makes of latents float32 (n, 100) before its first step."""
+    images: np.ndarray = np.asarray(build_generator(seed)(latents, training=False))
+    return images
+
+
 def released_generator(checkpoint: Checkpoint) -> keras.Model:
     """Return the generator that a training releases, in stock Keras layers: its best if kept, else its last."""
     if checkpoint.best:

@@ -27,7 +27,7 @@ def quality_page(
     page = QualityPage(
         title=f"{MODEL_NAME}, version {version.number}",
         facts=_facts(store, version, dataset),
-        sentence=evaluation.sentence,
+        sentence=evaluation.verdict.reason if evaluation.verdict else evaluation.sentence,
         verdict=evaluation.verdict,
         evaluator=evaluation.columns("quality"),
         judge=evaluation.columns("judge"),
@@ -43,14 +43,14 @@ def _facts(store: "Store", version: "Version", dataset: Manifest) -> dict[str, s
     from tasks.tracking.runs import get_run
 
     run = get_run(store, version.run_id) if version.run_id else None
-    tags = run.data.tags if run else {}
+    tags, params = (run.data.tags, run.data.params) if run else ({}, {})
     known = {
         "Recipe": tags.get("dcgan.recipe"),
         "Seed": tags.get("dcgan.seed"),
         "Epochs": tags.get("dcgan.recorded_epochs"),
+        "Released": f"the {params['releases']} epoch" if "releases" in params else None,
         "Data set": f"{dataset.source} ({dataset.digest[:DIGITS]})",
         "MLflow run": f"{run.info.run_name} ({run.info.run_id})" if run else None,
-        "Registered as": f"version {version.number}",
         "Code": (tags.get("mlflow.source.git.commit") or "")[:DIGITS],
         "Device": tags.get("dcgan.device"),
     }

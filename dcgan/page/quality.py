@@ -36,7 +36,7 @@ class QualityPage:
     Attributes:
         title: what is judged.
         facts: where it came from, by name.
-        sentence: what follows from the figures.
+        sentence: the verdict in words, or what stands in its place.
         verdict: the gate's, None where it was not asked.
         evaluator: the evaluator's figures by column: the version first, the champion if any, then the bounds.
         judge: the judge's, in the same columns.

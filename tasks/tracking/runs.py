@@ -4,6 +4,7 @@ import json
 import logging
 import platform
 import tempfile
+import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -20,7 +21,9 @@ from dcgan.checkpoint import SELECTION, Checkpoint, EpochRecord
 from dcgan.dataset import Manifest
 from dcgan.errors import TrackingError
 from dcgan.provenance import Configuration, code_digest, environment
-from dcgan.rendering import upscaled
+from dcgan.randomness import fixed_latents
+from dcgan.recipe import LATENT_SIZE
+from dcgan.rendering import GRID_SIDE, image_grid, upscaled
 from tasks.settings import CHECKOUT
 from tasks.tracking.store import Store, translated_errors
 
@@ -147,9 +150,10 @@ def tag_run(store: Store, run_id: str, tags: Mapping[str, str]) -> None:
 class EpochLog:
     """Brings a run up to date with a training's history: every epoch once, in order.
 
-    An epoch is its metrics, its picture, then the marker. What was delivered before a crash is found by the marker, and
-    by looking, for the one epoch that may be half delivered: its metrics are the same rows again, which MLflow keeps
-    once; its picture would be a second file, so the files are listed first.
+    An epoch is its metrics, its picture, then the marker; before the first comes the untrained generator's picture, as
+    step 0. What was delivered before a crash is found by the marker, and by looking, for the one epoch that may be half
+    delivered: its metrics are the same rows again, which MLflow keeps once; its picture would be a second file, so the
+    files are listed first.
 
     Args:
         store: where.
@@ -169,6 +173,7 @@ class EpochLog:
             TrackingError: the store failed; what is missing is delivered the next time.
         """
         with translated_errors(self._store.uri):
+            self._show_untrained(checkpoint.description.configuration.seed)
             for record, grid in zip(checkpoint.description.records, checkpoint.grids, strict=True):
                 if record.epoch > self._recorded:
                     self._record(record, grid)
@@ -198,11 +203,23 @@ class EpochLog:
         metrics = [Metric(name, value, milliseconds, record.epoch) for name, value in record.metrics.items()]
         client.log_batch(self._run_id, metrics=metrics)
         if record.epoch not in self._pictured:
-            client.log_image(self._run_id, upscaled(grid), key=SAMPLES, step=record.epoch, timestamp=milliseconds)
+            self._show(grid, record.epoch, milliseconds)
         client.set_tag(self._run_id, RECORDED_EPOCHS, record.epoch)
 
+    def _show_untrained(self, seed: int) -> None:
+        """Show the untrained generator at step 0, where MLflow's slider begins."""
+        from dcgan.showcase import untrained_images
+
+        if 0 not in self._pictured:
+            latents = fixed_latents(seed, GRID_SIDE**2, LATENT_SIZE)
+            self._show(image_grid(untrained_images(seed, latents)), 0, round(time.time() * 1000))
+            self._pictured.add(0)
+
+    def _show(self, grid: np.ndarray, step: int, milliseconds: int) -> None:
+        self._store.client.log_image(self._run_id, upscaled(grid), key=SAMPLES, step=step, timestamp=milliseconds)
+
     def _steps_with_picture(self) -> set[int]:
-        """Return the epochs whose picture is there, with its small copy, which is written after it."""
+        """Return the steps whose picture is there, with its small copy, which is written after it."""
         with translated_errors(self._store.uri):
             paths = [Path(file.path) for file in self._store.client.list_artifacts(self._run_id, IMAGES)]
         # MLflow's own naming: KEY+step+STEP+timestamp+MS+UUID.png, and the same with +compressed.webp

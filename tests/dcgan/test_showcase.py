@@ -11,7 +11,7 @@ from dcgan.parquet import normalise
 from dcgan.provenance import Configuration
 from dcgan.randomness import epoch_order, fixed_latents
 from dcgan.recipe import LATENT_SIZE, SMOKE
-from dcgan.showcase import RAMP_UP, Showcase, average_decay, released_generator
+from dcgan.showcase import RAMP_UP, Showcase, average_decay, released_generator, untrained_images
 from dcgan.training import train
 
 AVERAGED = SMOKE.model_copy(update={"average_half_life_images": 64, "batch_size": 32, "max_images": 128, "epochs": 3})
@@ -87,6 +87,14 @@ def test_without_averages_the_trained_one_is_shown(images):
     gan.run(epoch_order(3, 1, len(images), 32), 0)
     shown = Showcase(recipe, 3).generator(gan.state())
     np.testing.assert_allclose(shown(LATENTS, training=False), gan.generate(LATENTS), atol=1e-5)
+
+
+def test_untrained_is_what_a_training_begins_with(images):
+    """The pictures before the first step are those of the generator that is then trained."""
+    gan = Gan(AVERAGED, 4, images)
+    begun_with = np.asarray(gan.generator(LATENTS, training=False))
+    np.testing.assert_allclose(untrained_images(4, LATENTS), begun_with, rtol=0, atol=1e-6)
+    assert not np.allclose(untrained_images(5, LATENTS), begun_with, rtol=0, atol=1e-3)
 
 
 def test_the_best_epoch_is_released(checkpoints):

@@ -122,7 +122,7 @@ def test_mlflow_has_every_epoch_once(deployed, smoke):
     assert client.get_run(smoke.run_id).info.status == "FINISHED"
     for name in ("generator_loss", "discriminator_loss", "images_per_second"):
         assert [metric.step for metric in client.get_metric_history(smoke.run_id, name)] == [1, 2]
-    assert len(client.list_artifacts(smoke.run_id, "images")) == 4
+    assert len(client.list_artifacts(smoke.run_id, "images")) == 6
     assert {file.path for file in client.list_artifacts(smoke.run_id)} >= {"checkpoints", "images", "report", "serving"}
 
 

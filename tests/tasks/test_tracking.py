@@ -91,4 +91,4 @@ def test_delivering_again_doubles_nothing(trained, recorded):
     assert store.client.get_run(run_id).data.tags[RECORDED_EPOCHS] == "2"
     for name in ("generator_loss", "epoch_seconds"):
         assert [metric.step for metric in store.client.get_metric_history(run_id, name)] == [1, 2]
-    assert len(store.client.list_artifacts(run_id, "images")) == 4
+    assert len(store.client.list_artifacts(run_id, "images")) == 6

@@ -13,7 +13,9 @@ import pytest
 
 from dcgan.checkpoint_files import load_checkpoint
 from dcgan.dataset import load_split
-from dcgan.rendering import read_png, upscaled
+from dcgan.randomness import fixed_latents
+from dcgan.rendering import image_grid, read_png, upscaled
+from dcgan.showcase import untrained_images
 from dcgan.training import train as epoch_reports
 from tasks.settings import read_settings
 from tasks.tracking.store import Store
@@ -59,14 +61,15 @@ def test_the_run_says_what_was_trained(trained):
 
 
 def test_every_epoch_has_its_picture(trained):
-    """The grid of each epoch is an MLflow image with the epoch as its step, pixel for pixel."""
+    """Each epoch's grid is an MLflow image with the epoch as its step, pixel for pixel; step 0 is not trained yet."""
     client = Store(read_settings()).client
     files = [Path(file.path).name for file in client.list_artifacts(trained.run.run_id, "images")]
     pictures = sorted(name for name in files if name.endswith(".png"))
-    assert [name.split("+")[:3] for name in pictures] == [["samples", "step", "1"], ["samples", "step", "2"]]
-    assert len(files) == 4, "each with MLflow's small copy, and nothing else: a foreign file would hide them all"
+    assert [name.split("+")[:3] for name in pictures] == [["samples", "step", step] for step in "012"]
+    assert len(files) == 6, "each with MLflow's small copy, and nothing else: a foreign file would hide them all"
+    untrained = image_grid(untrained_images(7, fixed_latents(7, 16, 100)))
     grids = load_checkpoint(trained.run.folder / "states" / "epoch-000002").grids
-    for name, grid in zip(pictures, grids, strict=True):
+    for name, grid in zip(pictures, [untrained, *grids], strict=True):
         local = client.download_artifacts(trained.run.run_id, f"images/{name}")
         assert np.array_equal(read_png(Path(local).read_bytes()), upscaled(grid))
 
@@ -155,7 +158,7 @@ def test_a_killed_training_goes_on_exactly(survives, pipeline, state, tmp_path):
     records = reference.checkpoint.description.records
     assert losses == {record.epoch: record.metrics["discriminator_loss"] for record in records}
     pictures = [file.path for file in store.client.list_artifacts(run.run_id, "images") if file.path.endswith(".png")]
-    assert len(pictures) == 4
+    assert len(pictures) == 5
 
 
 def _wait_for_epoch(runs: Path, epoch: int, process: subprocess.Popen) -> Path:

@@ -1,0 +1,50 @@
+"""The page opened from disk in a real browser: nothing is asked for, nothing is complained about, everything shows."""
+
+import os
+import shutil
+from pathlib import Path
+
+import pytest
+from playwright.sync_api import sync_playwright
+
+from dcgan.page.quality import QualityPage, render_page
+
+pytestmark = pytest.mark.browser
+
+ALL_DECODE = "Promise.all([...document.images].map(i => i.decode())).then(() => document.images.length)"
+OVERFLOW = "document.documentElement.scrollWidth - window.innerWidth"
+
+
+@pytest.mark.parametrize(("width", "scheme"), [(1200, "light"), (1200, "dark"), (360, "light")])
+def test_it_opens_from_disk(tmp_path: Path, page: QualityPage, width: int, scheme: str) -> None:
+    """No console message and no request but the file's own; all pictures decode, and a phone scrolls no page aside."""
+    file = tmp_path / "quality.html"
+    file.write_text(render_page(page))
+    chromium = shutil.which("chromium")
+    assert chromium, "make test-browser needs Chromium, Debian's package chromium"
+    sandbox = ["--no-sandbox"] if os.geteuid() == 0 else []  # Chromium's does not work for root
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=chromium, args=sandbox)
+        tab = browser.new_page(viewport={"width": width, "height": 900}, color_scheme=scheme, offline=True)
+        said: list[str] = []
+        tab.on("console", lambda message: said.append(message.text))
+        tab.on("pageerror", lambda error: said.append(str(error)))
+        tab.on("requestfailed", lambda request: said.append(request.url))
+        asked: list[str] = []
+        tab.on("request", lambda request: asked.append(request.url))
+        tab.goto(file.as_uri())
+        assert tab.evaluate(ALL_DECODE) == 2 + 2 * len(page.exhibits.pairs.distances)
+        assert said == []
+        assert [url for url in asked if not url.startswith("data:")] == [file.as_uri()]
+        assert tab.evaluate(OVERFLOW) <= 0
+        background, ink = (
+            tab.evaluate(f"getComputedStyle(document.body).{name}") for name in ("backgroundColor", "color")
+        )
+        assert (_lightness(background) > _lightness(ink)) == (scheme == "light")
+        assert tab.screenshot(full_page=True).startswith(b"\x89PNG")
+        browser.close()
+
+
+def _lightness(colour: str) -> int:
+    """Return the sum of the channels of a colour as browsers write it, rgb(1, 2, 3)."""
+    return sum(int(channel) for channel in colour.removeprefix("rgb(").removesuffix(")").split(","))
