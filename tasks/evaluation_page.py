@@ -5,7 +5,7 @@ from tasks.evaluation import Evaluation
 
 
 def evaluation_page(evaluation: Evaluation) -> str:
-    """Return the page: the verdict in words, then a table for the evaluator and one for the judge."""
+    """Return the page: the verdict in words, a table for each classifier, and where the pictures are."""
     return f"""{_heading(evaluation)}
 
 ### Evaluator
@@ -15,7 +15,13 @@ def evaluation_page(evaluation: Evaluation) -> str:
 ### Judge, which has no part in the verdict
 
 {_table(evaluation.columns("judge"))}
-"""
+{_pointer(evaluation)}"""
+
+
+def _pointer(evaluation: Evaluation) -> str:
+    from tasks.tracking.quality import PAGE_FILE
+
+    return f"\nWith pictures and curves: `{PAGE_FILE}` of the version's MLflow run.\n" if evaluation.counts else ""
 
 
 def _heading(evaluation: Evaluation) -> str:

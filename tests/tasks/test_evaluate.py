@@ -90,7 +90,7 @@ def test_everything_is_recorded_once(in_service):
 
 
 def test_the_page_has_every_figure(in_service):
-    """The verdict in words, and each figure of both classifiers beside the champion's, its floor and its ceilings."""
+    """The verdict in words, each figure of both classifiers beside the champion's and the bounds, and a pointer."""
     evaluation = in_service.better
     page = evaluation_page(evaluation)
     assert page.startswith(f"## Version 2 passed\n\n{evaluation.verdict.reason}\n")
@@ -98,6 +98,7 @@ def test_the_page_has_every_figure(in_service):
     for who in ("quality", "judge"):
         row = " | ".join(str(report.coverage) for report in evaluation.columns(who).values())
         assert f"| coverage | {row} |" in page
+    assert page.endswith("`report/quality.html` of the version's MLflow run.\n")
 
 
 def test_a_recorded_verdict_is_taken_while_it_holds(in_service):
