@@ -23,6 +23,7 @@ help:  ## explain every target
 	@echo "Variables of train: RECIPE=fast|classic|smoke EPOCHS=N SEED=N SOURCE=auto|bundled|DIR|URL"
 	@echo "  RESUME=auto|never|RUN_ID DEVICE=auto|cpu|gpu"
 	@echo "  PROMOTION=auto|manual, and ARGS for any other flag of python -m flows.train."
+	@echo "Variables of ui: DCGAN_LISTEN=ADDRESS, refused without passwords (docs/servers.md)."
 	@echo "ARGS goes to pytest too: make test ARGS='-k idx'."
 	@echo "Variables of set-up: PYTHON=/path/to/python3.11 (up to 3.13) for a new .venv, GPU=1 for CUDA's libraries."
 

@@ -8,6 +8,7 @@ import yaml
 from prefect.events.schemas.automations import AutomationCore
 from pydantic import TypeAdapter
 
+from operations.access import prefect_headers
 from operations.addresses import ServerSettings
 from tasks.settings import CHECKOUT
 
@@ -27,7 +28,8 @@ def apply_automations(settings: ServerSettings, automations: list[AutomationCore
         httpx.HTTPError: the server does not answer, or refuses one.
     """
     names = [automation.name for automation in automations]
-    with httpx.Client(base_url=settings.prefect.url, timeout=ANSWER_SECONDS) as api:
+    headers = prefect_headers(settings)
+    with httpx.Client(base_url=settings.prefect.url, headers=headers, timeout=ANSWER_SECONDS) as api:
         ids = _ids_by_name(api, names)
         for automation in automations:
             body = automation.model_dump(mode="json", exclude={"owner_resource"})  # which PUT does not take

@@ -8,6 +8,7 @@ import httpx
 
 from dcgan.errors import DcganError
 from operations import programs
+from operations.access import prefect_headers
 from operations.addresses import PREFECT_VARIABLE, ServerSettings
 from operations.automations import apply_automations, read_automations
 from tasks.settings import CHECKOUT
@@ -39,7 +40,8 @@ def deploy(settings: ServerSettings) -> None:
 
 
 def _pool_exists(settings: ServerSettings, pool: str) -> bool:
-    return httpx.get(f"{settings.prefect.url}/work_pools/{pool}", timeout=programs.ANSWER_SECONDS).is_success
+    url = f"{settings.prefect.url}/work_pools/{pool}"
+    return httpx.get(url, headers=prefect_headers(settings), timeout=programs.ANSWER_SECONDS).is_success
 
 
 def _prefect(settings: ServerSettings, *arguments: str) -> None:

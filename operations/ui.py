@@ -11,6 +11,7 @@ from rich.console import Console
 
 from dcgan.errors import DcganError
 from operations import programs
+from operations.access import demand_passwords
 from operations.addresses import ServerSettings
 from operations.processes import Child, Fleet, StopRequestedError, stop_on_signals
 from tasks.settings import CHECKOUT
@@ -36,6 +37,7 @@ class Desk:
 
     def open(self) -> None:
         """Start what is this machine's to start, and return when all of it answers."""
+        demand_passwords(self._settings)
         for address in (self._settings.prefect, self._settings.mlflow):
             if address.is_ours:
                 address.demand_free_port()
@@ -56,17 +58,19 @@ class Desk:
 
     def _start_servers(self) -> None:
         settings = self._settings
+        environment = programs.server_environment(settings)
         for name, address, command in (
             ("prefect", settings.prefect, programs.prefect_server),
             ("mlflow", settings.mlflow, programs.mlflow_server),
         ):
             if address.is_ours:
-                self._fleet.start(name, command(settings), CHECKOUT, self._environment)
+                self._fleet.start(name, command(settings), CHECKOUT, environment)
         for what, answers in (
             (f"Prefect's server at {settings.prefect.url}", programs.prefect_answers),
             (f"MLflow's server at {settings.mlflow.url}", programs.mlflow_answers),
         ):
             self._fleet.wait_until(partial(answers, settings), what, START_SECONDS)
+        programs.demand_mlflow_entry(settings)
 
     def _start_workers(self) -> None:
         since = datetime.now(UTC)

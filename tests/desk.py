@@ -53,15 +53,16 @@ class Desk:
         subprocess.run([sys.executable, "-m", "operations.deploy"], cwd=CHECKOUT, env=self.environment, check=True)
 
 
-def start_desk(state: Path) -> Desk:
-    """Start `make ui`'s program on free ports."""
+def start_desk(state: Path, host: str = "127.0.0.1", **more: str) -> Desk:
+    """Start `make ui`'s program on free ports, with more variables in its environment."""
     environment = {
         **os.environ,
         "DCGAN_STATE": str(state),
         "PREFECT_HOME": str(state / "prefect"),
-        "PREFECT_API_URL": f"http://127.0.0.1:{free_port()}/api",
-        "MLFLOW_TRACKING_URI": f"http://127.0.0.1:{free_port()}",
+        "PREFECT_API_URL": f"http://{host}:{free_port()}/api",
+        "MLFLOW_TRACKING_URI": f"http://{host}:{free_port()}",
         "PYTHONUNBUFFERED": "1",
+        **more,
     }
     process = subprocess.Popen(
         [sys.executable, "-m", "operations.ui"],
@@ -74,17 +75,22 @@ def start_desk(state: Path) -> Desk:
     return Desk(process, state, environment)
 
 
-@pytest.fixture(scope="module")
-def desk(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Desk]:
-    """Yield a desk that has said that everything runs."""
-    desk = start_desk(tmp_path_factory.mktemp("desk") / "state")
+def read_until_ready(desk: Desk) -> None:
+    """Return when a desk has said that everything runs."""
     assert desk.process.stdout is not None
     said = []
     for line in desk.process.stdout:
         said.append(line.rstrip("\n"))
         if said[-1] == READY:
-            break
-    assert said[-1] == READY, said
+            return
+    raise AssertionError(said)
+
+
+@pytest.fixture(scope="module")
+def desk(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Desk]:
+    """Yield a desk that has said that everything runs."""
+    desk = start_desk(tmp_path_factory.mktemp("desk") / "state")
+    read_until_ready(desk)
     yield desk
     desk.process.terminate()
     desk.process.wait(120)

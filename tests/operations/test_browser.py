@@ -28,7 +28,7 @@ def mlflow_url(trained: TrainedRun, free_port: int, tmp_path: Path, monkeypatch:
     monkeypatch.setenv("MLFLOW_TRACKING_URI", f"http://127.0.0.1:{free_port}")
     settings = ServerSettings()
     fleet = Fleet(tmp_path / "logs", Event())
-    fleet.start("mlflow", programs.mlflow_server(settings), tmp_path, programs.environment(settings))
+    fleet.start("mlflow", programs.mlflow_server(settings), tmp_path, programs.server_environment(settings))
     fleet.wait_until(lambda: programs.mlflow_answers(settings), "MLflow's server", 120)
     yield settings.mlflow.url
     fleet.end(())

@@ -37,7 +37,7 @@ def settings(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> ServerSettings:
 def fleet(settings: ServerSettings) -> Iterator[Fleet]:
     """Yield a fleet of both servers, which answer and know the deployments and automations."""
     fleet = Fleet(settings.logs, Event())
-    environment = programs.environment(settings)
+    environment = programs.server_environment(settings)
     for name, command in (("prefect", programs.prefect_server), ("mlflow", programs.mlflow_server)):
         fleet.start(name, command(settings), CHECKOUT, environment)
     fleet.wait_until(lambda: programs.prefect_answers(settings), "Prefect's server", 180)
