@@ -6,7 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self, TypeVar
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, WithJsonSchema, model_validator
 
 from dcgan.errors import ConfigurationError
 from dcgan.parquet import MAX_ROWS
@@ -30,7 +30,9 @@ def _usable(source: str) -> str:
     return source
 
 
-Source = Annotated[str, Field(min_length=1), AfterValidator(_usable)]
+# the pattern is for Prefect's server, which else would store a password before this code sees it
+NO_CREDENTIALS = {"type": "string", "minLength": 1, "pattern": "^(?![^/]*://[^/]*@)"}
+Source = Annotated[str, Field(min_length=1), AfterValidator(_usable), WithJsonSchema(NO_CREDENTIALS)]
 Number = Annotated[int, Field(ge=1)]
 Alias = Annotated[str, Field(pattern="^[A-Za-z][A-Za-z0-9_-]*$")]
 Seed = Annotated[int, Field(ge=0, lt=2**31)]

@@ -18,6 +18,7 @@ class Settings(BaseSettings):
 
     state: Path = Field(default=CHECKOUT / ".state", validation_alias="DCGAN_STATE")
     mlflow_uri: str | None = Field(default=None, validation_alias="MLFLOW_TRACKING_URI")
+    netrc: Path = Field(default=Path("~/.netrc"), validation_alias="NETRC")  # the passwords of http:// sources
 
     @property
     def root(self) -> Path:

@@ -23,7 +23,7 @@ def check_source(source: str) -> None:
     """Refuse what cannot be a source, without looking whether it exists.
 
     Raises:
-        ConfigurationError: `source` is neither a known word, nor a path, nor a URL of a known kind.
+        ConfigurationError: `source` is no known word, path or URL of a known kind, or it holds credentials.
     """
     if not source.strip() or "\0" in source:
         raise ConfigurationError(f"The source {source!r} is empty or not text; expected {EXPECTED}.")
@@ -36,6 +36,11 @@ def check_source(source: str) -> None:
         usable = False
     if not usable:
         raise ConfigurationError(f"The source {mask_credentials(source)} cannot be used; expected {EXPECTED}.")
+    if "@" in url.netloc:
+        raise ConfigurationError(
+            f"The source {mask_credentials(source)} holds credentials, which Prefect would store; expected them in "
+            "~/.netrc, or, of s3:// and gs://, where s3fs and gcsfs look for them."
+        )
     if url.query or url.fragment:
         raise ConfigurationError(
             f"The source {mask_credentials(source)} has a query or fragment; expected the prefix of four files."

@@ -1,16 +1,19 @@
 """A file over HTTP as blocks of bytes, with a limit on every kind of waiting."""
 
+import netrc
 import queue
 import ssl
 import threading
 from collections.abc import Generator
 from dataclasses import dataclass
 from functools import cache
+from pathlib import Path
 
 import httpx
 
 from dcgan.errors import DataError
 from dcgan.idx import MAX_BYTES
+from tasks.settings import read_settings
 from tasks.sources import mask_credentials
 
 ABSENT = (403, 404, 410)  # S3 answers 403 for what is not there
@@ -48,9 +51,8 @@ def web_blocks(url: str, limits: Limits) -> Generator[bytes, None, None]:
     """
     where = mask_credentials(url)
     try:
-        with _client(url, limits) as client:
-            # given apart: httpx logs the address that it is asked for
-            response = _answer(client, httpx.URL(url).copy_with(userinfo=b""), where, limits.answer_seconds)
+        with _client(limits) as client:
+            response = _answer(client, httpx.URL(url), where, limits.answer_seconds)
             try:
                 _check_status(where, response.status_code)
                 yield from response.iter_raw()  # as it comes: waiting for a block would hide a slow drip
@@ -64,16 +66,29 @@ def web_blocks(url: str, limits: Limits) -> Generator[bytes, None, None]:
         raise NetworkError(f"{where}: the connection failed: {_reason(error)}.") from None
 
 
-def _client(url: str, limits: Limits) -> httpx.Client:
-    parsed = httpx.URL(url)
+def _client(limits: Limits) -> httpx.Client:
     return httpx.Client(
-        auth=(parsed.username, parsed.password) if parsed.userinfo else None,
+        auth=_passwords(read_settings().netrc.expanduser()),
         headers=IDENTITY,
         verify=_certificates(),
         timeout=httpx.Timeout(limits.read_seconds, connect=limits.connect_seconds),
         follow_redirects=True,
         max_redirects=limits.redirects,
     )
+
+
+def _passwords(file: Path) -> httpx.Auth | None:
+    """Return the users and passwords of a netrc file, for each host its own; None where there is no such file.
+
+    Raises:
+        DataError: it is none.
+    """
+    try:
+        return httpx.NetRCAuth(str(file))
+    except FileNotFoundError:
+        return None
+    except (netrc.NetrcParseError, OSError) as error:
+        raise DataError(f"The passwords in {file} cannot be read: {_reason(error)}.") from None
 
 
 @cache

@@ -34,9 +34,13 @@ ROOT = Path(__file__).parents[2]
         (["--resume", "../x"], "--resume: string should match pattern '^(auto|never|[0-9a-f]{32})$', not '../x'."),
         (["--source", ""], "--source: string should have at least 1 character, not ''."),
         (
-            ["--source", "http://me:secret@host/digits?key=1"],
-            "--source: The source http://***@host/digits?*** has a query or fragment; "
-            "expected the prefix of four files.",
+            ["--source", "http://host/digits?key=secret"],
+            "--source: The source http://host/digits?*** has a query or fragment; expected the prefix of four files.",
+        ),
+        (
+            ["--source", "http://me:secret@host/digits"],
+            "--source: The source http://***@host/digits holds credentials, which Prefect would store; expected them "
+            "in ~/.netrc, or, of s3:// and gs://, where s3fs and gcsfs look for them.",
         ),
         (["--epoch", "3"], "error parsing CLI: unrecognized arguments: --epoch 3; see python -m flows.train --help."),
         (

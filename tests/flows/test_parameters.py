@@ -1,6 +1,7 @@
 """The parameters of the flow: one model for Prefect's form, the command line and the tests."""
 
 import pytest
+from prefect.utilities.schema_tools.validation import validate
 from pydantic import BaseModel, Field, ValidationError
 
 from dcgan.recipe import RECIPES
@@ -37,6 +38,17 @@ def test_prefects_form_refuses_what_the_model_refuses():
     assert schema["recipe"]["enum"] == list(RECIPES)
     assert {"minimum": 1, "type": "integer"} in schema["epochs"]["anyOf"]
     assert schema["device"]["enum"] == ["auto", "cpu", "gpu"]
+
+
+@pytest.mark.parametrize("flow", [dcgan, dcgan_evaluate])
+@pytest.mark.parametrize("source", ["http://user:secret@host/x", "https://token@host", "s3://key:secret@bucket/x"])
+def test_prefect_itself_refuses_a_password(flow, source):
+    """A flow run with credentials in its source is refused before Prefect's server stores its parameters."""
+    schema = flow.parameters.model_dump()
+    assert validate({"source": "https://host/user@x"}, schema) == []
+    (error,) = validate({"source": source}, schema)
+    assert list(error.path) == ["source"]
+    assert error.validator == "pattern"
 
 
 @pytest.mark.parametrize("version", [3, "3", "champion", "v-2_x"])

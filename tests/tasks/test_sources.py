@@ -9,6 +9,11 @@ from tasks.sources import BUNDLED, check_source, local_folder, mask_credentials
 
 EXPECTED = "expected auto, bundled, a directory, or a URL that begins with http://, https://, file://, s3://, gs://."
 
+CREDENTIALS = (
+    "holds credentials, which Prefect would store; expected them in ~/.netrc, "
+    "or, of s3:// and gs://, where s3fs and gcsfs look for them."
+)
+
 
 @pytest.mark.parametrize(
     "source",
@@ -18,7 +23,7 @@ EXPECTED = "expected auto, bundled, a directory, or a URL that begins with http:
         "data/mnist",
         "/a b/c",
         "~/x",
-        "https://u:p@h/x",
+        "https://h/x@y",
         "http://[::1]:80/",
         "file:///a",
         "s3://b/c",
@@ -42,7 +47,10 @@ BAD = {
     "http://u:p@h:port/x": f"The source http://***@h:port/x cannot be used; {EXPECTED}",
     "s3://": f"The source s3:// cannot be used; {EXPECTED}",
     "https://h/x?token=1": ("The source https://h/x?*** has a query or fragment; expected the prefix of four files."),
-    "https://u:p@h/x#y": ("The source https://***@h/x?*** has a query or fragment; expected the prefix of four files."),
+    "https://h/x#y": ("The source https://h/x?*** has a query or fragment; expected the prefix of four files."),
+    "https://u:p@h/x": f"The source https://***@h/x {CREDENTIALS}",
+    "https://token@h/x#y": f"The source https://***@h/x?*** {CREDENTIALS}",
+    "s3://key:secret@bucket/x": f"The source s3://***@bucket/x {CREDENTIALS}",
 }
 
 
