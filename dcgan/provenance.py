@@ -4,6 +4,7 @@ import functools
 import hashlib
 import os
 import platform
+import sys
 from collections.abc import Mapping
 from importlib.metadata import version
 from pathlib import Path
@@ -54,15 +55,23 @@ def code_digest() -> str:
 
 @functools.cache
 def environment() -> Mapping[str, str]:
-    """Return what else the bits depend on: package versions, Python, and the processor."""
+    """Return what else the bits depend on: package versions, Python, the processor and its threads."""
     return MappingProxyType(
         {
             **{package: version(package) for package in PACKAGES},
             "python": platform.python_version(),
             "processor": _processor(),
-            "cores": str(os.cpu_count()),
+            "threads": str(_threads()),
         }
     )
+
+
+def _threads() -> int:
+    """Return over how many threads TensorFlow divides an operation: with another number it sums in another order."""
+    wanted = os.environ.get("TF_NUM_INTRAOP_THREADS", "").strip()
+    if wanted.isdecimal() and int(wanted):
+        return int(wanted)
+    return len(os.sched_getaffinity(0)) if sys.platform == "linux" else os.cpu_count() or 1
 
 
 def _processor() -> str:

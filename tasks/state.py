@@ -30,8 +30,6 @@ def newest_state(run: Run, store: "Store") -> Checkpoint | None:
         if checkpoint:
             logger.info("The state after epoch %d came from MLflow's artifacts.", checkpoint.epoch)
             RunFolder(run.folder).save(checkpoint)
-    if checkpoint:
-        checkpoint.warn_if_inexact()
     return checkpoint
 
 

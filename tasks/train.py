@@ -20,13 +20,12 @@ from tasks.state import final_state, newest_state
 
 if TYPE_CHECKING:
     from dcgan.checkpoint import Checkpoint
-    from dcgan.device import DeviceChoice
+    from dcgan.device import DeviceChoice, DeviceKind
     from tasks.tracking.runs import EpochLog
 
 logger = logging.getLogger("dcgan.train")
 
-# whether another run of the same configuration, data, code and machine ends in the same bits
-EXACT = {"cpu": "yes", "gpu": "not promised: operations of GPUs may sum in another order each time"}
+EXACT = "dcgan.exact"  # whether another run of the same configuration, data, code and machine ends in the same bits
 
 
 class Trained(BaseModel):
@@ -74,8 +73,8 @@ def train(run: Run, dataset: Manifest, device: "DeviceChoice") -> Trained:
     folder = RunFolder(run.folder)
     log = EpochLog(store, run.run_id)
     devices = choose_devices(device)
-    tag_run(store, run.run_id, {"dcgan.device": ", ".join(devices.names), "dcgan.exact": EXACT[devices.kind]})
     start = newest_state(run, store) if run.resumed else None
+    tag_run(store, run.run_id, {"dcgan.device": ", ".join(devices.names), **exactness(devices.kind, start)})
     if start:
         _record(start, folder, log)
     images, _ = load_split(settings.prepared / dataset.digest, dataset, "train")
@@ -88,6 +87,16 @@ def train(run: Run, dataset: Manifest, device: "DeviceChoice") -> Trained:
             display.finish_epoch(report.record)
             speeds.append(report.record.metrics["images_per_second"])
     return _finish(final_state(run), folder, log, speeds, start.epoch if start else 0)
+
+
+def exactness(kind: "DeviceKind", start: "Checkpoint | None") -> dict[str, str]:
+    """Return the tag that says whether the bits can be had again; who goes on exactly keeps the tag that is there."""
+    reasons = start.warn_if_inexact() if start else []
+    if kind == "gpu":
+        return {EXACT: "not promised: operations of GPUs may sum in another order each time"}
+    if start and reasons:
+        return {EXACT: f"not promised: went on from epoch {start.epoch} although {'; '.join(reasons)}"}
+    return {} if start else {EXACT: "yes"}
 
 
 def _record(checkpoint: "Checkpoint", folder: RunFolder, log: "EpochLog") -> None:

@@ -26,6 +26,8 @@ from dcgan.provenance import Configuration, code_digest
 print(code_digest(), Configuration.model_validate_json(sys.argv[1]).fingerprint())
 """
 
+PRINT_THREADS = "from dcgan.provenance import environment; print(environment()['threads'])"
+
 
 def another(value: Any, annotation: Any) -> Any:
     """Return another valid value of a recipe's field."""
@@ -119,6 +121,22 @@ def test_environment_names_what_else_bits_depend_on():
     """Packages, Python and the processor are told as they are here."""
     here = environment()
     expected = {name: version(name) for name in ("tensorflow", "keras", "numpy")}
-    expected |= {"python": platform.python_version(), "cores": str(os.cpu_count())}
+    expected |= {"python": platform.python_version()}
     assert {name: here.get(name) for name in expected} == expected
     assert here["processor"].strip() == here["processor"] != ""
+
+
+@pytest.mark.parametrize(
+    ("variable", "cores", "threads"),
+    [({}, 1, "1"), ({}, 2, "2"), ({"TF_NUM_INTRAOP_THREADS": "3"}, 1, "3"), ({"TF_NUM_INTRAOP_THREADS": "0"}, 1, "1")],
+)
+def test_environment_names_the_threads(variable, cores, threads):
+    """As many as cores that the process may use, not that the machine has, unless TensorFlow is told otherwise."""
+    usable = sorted(os.sched_getaffinity(0))
+    if len(usable) < cores:
+        pytest.skip("this process may use one core only")
+    program = f"import os; os.sched_setaffinity(0, {usable[:cores]}); {PRINT_THREADS}"
+    done = subprocess.run(
+        [sys.executable, "-c", program], env={**os.environ, **variable}, check=True, capture_output=True, text=True
+    )
+    assert done.stdout.strip() == threads

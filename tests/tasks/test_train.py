@@ -1,5 +1,6 @@
 """The training task: what it leaves in MLflow and on disk, and how it goes on after a kill."""
 
+import dataclasses
 import os
 import signal
 import subprocess
@@ -19,6 +20,7 @@ from dcgan.showcase import untrained_images
 from dcgan.training import train as epoch_reports
 from tasks.settings import read_settings
 from tasks.tracking.store import Store
+from tasks.train import exactness
 
 METRICS = {
     "generator_loss",
@@ -58,6 +60,20 @@ def test_the_run_says_what_was_trained(trained):
     inputs = {each.tags[0].value: each.dataset for each in run.inputs.dataset_inputs}
     assert inputs.keys() == {"training", "evaluation"}
     assert trained.dataset.digest.startswith(inputs["training"].digest)
+
+
+def test_a_run_says_when_its_bits_are_not_promised(trained):
+    """GPUs, and going on with another number of threads, take the promise away; going on exactly does not renew it."""
+    state = load_checkpoint(trained.run.folder / "states" / "epoch-000002")
+    threads = state.description.environment["threads"]
+    elsewhere = state.description.model_copy(update={"environment": {**state.description.environment, "threads": "99"}})
+    assert exactness("cpu", None) == {"dcgan.exact": "yes"}
+    assert exactness("cpu", state) == {}
+    assert exactness("cpu", dataclasses.replace(state, description=elsewhere)) == {
+        "dcgan.exact": f"not promised: went on from epoch 2 although threads was 99, is {threads}"
+    }
+    (told,) = exactness("gpu", None).values()
+    assert told.startswith("not promised: operations of GPUs")
 
 
 def test_every_epoch_has_its_picture(trained):
