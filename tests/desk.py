@@ -4,7 +4,7 @@ import os
 import socket
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -53,10 +53,24 @@ class Desk:
         subprocess.run([sys.executable, "-m", "operations.deploy"], cwd=CHECKOUT, env=self.environment, check=True)
 
 
-def start_desk(state: Path, host: str = "127.0.0.1", **more: str) -> Desk:
-    """Start `make ui`'s program on free ports, with more variables in its environment."""
+def start_desk(
+    state: Path,
+    host: str = "127.0.0.1",
+    before: Sequence[str] = (),
+    inherited: Mapping[str, str] = os.environ,
+    **more: str,
+) -> Desk:
+    """Start `make ui`'s program on free ports.
+
+    Args:
+        state: its state folder.
+        host: where the servers are.
+        before: a command line that runs it.
+        inherited: the environment that it finds.
+        more: variables besides.
+    """
     environment = {
-        **os.environ,
+        **inherited,
         "DCGAN_STATE": str(state),
         "PREFECT_HOME": str(state / "prefect"),
         "PREFECT_API_URL": f"http://{host}:{free_port()}/api",
@@ -65,7 +79,7 @@ def start_desk(state: Path, host: str = "127.0.0.1", **more: str) -> Desk:
         **more,
     }
     process = subprocess.Popen(
-        [sys.executable, "-m", "operations.ui"],
+        [*before, sys.executable, "-m", "operations.ui"],
         cwd=CHECKOUT,
         env=environment,
         stdout=subprocess.PIPE,
