@@ -52,6 +52,7 @@ def environment(settings: ServerSettings) -> dict[str, str]:
         "DCGAN_HOME": str(CHECKOUT),  # where prefect.yaml's pull step goes
         "PREFECT_WORKER_QUERY_SECONDS": "2",
         "PREFECT_FLOWS_HEARTBEAT_FREQUENCY": "30",  # automations.yaml counts on it
+        "PREFECT_SERVER_UI_V2_ENABLED": "false",  # whose pages have the browser ask Amplitude, analytics on or off
         "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false",
         "PYTHONUNBUFFERED": "1",
     }

@@ -215,6 +215,11 @@ ARGUMENTS = {
         ["--source", "https://h/x?token=1"],
         "--source: The source https://h/x?*** has a ...",
     ),
+    "a source with a password": (
+        train,
+        ["--source", "https://me:secret@h/x"],
+        "--source: The source https://***@h/x holds credentials, which Prefect would store; expected ...",
+    ),
     "unknown promotion": (
         train,
         ["--promotion", "never"],

@@ -22,6 +22,19 @@ EXPERIMENT = "/#/experiments/1/runs"
 
 
 @pytest.fixture
+def prefect_url(free_port: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
+    """Yield the address of Prefect's pages, as `make ui` serves them, of a server that knows nothing yet."""
+    monkeypatch.setenv("PREFECT_API_URL", f"http://127.0.0.1:{free_port}/api")
+    monkeypatch.setenv("PREFECT_HOME", str(tmp_path / "prefect"))
+    settings = ServerSettings()
+    fleet = Fleet(tmp_path / "logs", Event())
+    fleet.start("prefect", programs.prefect_server(settings), tmp_path, programs.server_environment(settings))
+    fleet.wait_until(lambda: programs.prefect_answers(settings), "Prefect's server", 120)
+    yield settings.prefect.url.removesuffix("/api")
+    fleet.end(())
+
+
+@pytest.fixture
 def mlflow_url(trained: TrainedRun, free_port: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
     """Yield the address of MLflow's server, as `make ui` starts it, over the store of a whole run."""
     assert trained.version == 1
@@ -82,3 +95,28 @@ def test_the_version_shows_its_picture(page: Page, mlflow_url: str) -> None:
     page.goto(f"{mlflow_url}/#/models/dcgan-generator/versions/1")
     expect_picture(page.locator("img[src*='samples.png']"), 336)
     expect(page.get_by_role("link", name="smoke-seed7")).to_be_visible()
+
+
+def requests_of(page: Page) -> list[str]:
+    """Return the list of the addresses that a page asks, which grows."""
+    asked: list[str] = []
+    page.on("request", lambda request: asked.append(request.url))
+    return asked
+
+
+def test_prefects_pages_ask_nobody_else(page: Page, prefect_url: str) -> None:
+    """Opening Prefect's pages tells no third party of it."""
+    asked = requests_of(page)
+    page.goto(prefect_url)
+    page.wait_for_load_state("networkidle")
+    assert f"{prefect_url}/api/flow_runs/count" in asked
+    assert [url for url in asked if not url.startswith((prefect_url, "data:", "blob:"))] == []
+
+
+def test_mlflows_pages_ask_nobody_else(page: Page, mlflow_url: str) -> None:
+    """Opening MLflow's pages tells no third party of it."""
+    asked = requests_of(page)
+    page.goto(mlflow_url + EXPERIMENT)
+    expect(page.get_by_role("link", name="smoke-seed7", exact=True)).to_be_visible(timeout=PATIENCE_MS)
+    assert f"{mlflow_url}/ajax-api/2.0/mlflow/runs/search" in asked
+    assert [url for url in asked if not url.startswith((mlflow_url, "data:", "blob:"))] == []
