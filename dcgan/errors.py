@@ -31,3 +31,16 @@ class ModelError(DcganError):
 
 class ConfigurationError(DcganError):
     """A parameter, a setting or an address is unusable."""
+
+
+class LeaseLostError(DcganError):
+    """Another process has taken the run over.
+
+    Args:
+        message: the sentence.
+        same_flow_run: whether that process goes on with this one's flow run.
+    """
+
+    def __init__(self, message: str, *, same_flow_run: bool = False) -> None:
+        super().__init__(message)
+        self.same_flow_run = same_flow_run

@@ -3,6 +3,7 @@
 import fcntl
 import os
 import shutil
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -13,6 +14,7 @@ from dcgan.errors import ConfigurationError
 from dcgan.files import TEMPORARY_PREFIX, atomic_folder
 
 KEPT_STATES = 2
+POLL_SECONDS = 0.1
 
 
 class RunFolder:
@@ -26,19 +28,23 @@ class RunFolder:
         self.path = path
 
     @contextmanager
-    def held(self) -> Iterator[None]:
+    def held(self, patience_seconds: float = 0.0) -> Iterator[None]:
         """Hold the run for this process; the operating system lets go of it when the process ends, however it ends.
 
+        Args:
+            patience_seconds: how long to wait for another process that holds it.
+
         Raises:
-            ConfigurationError: another live process holds it.
+            ConfigurationError: another live process still holds it then.
         """
         self.path.mkdir(parents=True, exist_ok=True)
         handle = os.open(self.path / "lock", os.O_RDWR | os.O_CREAT, 0o644)
+        deadline = time.monotonic() + patience_seconds
         try:
-            try:
-                fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
-                raise ConfigurationError(f"The run {self.path.name} is held by another live process.") from None
+            while not _locked(handle):
+                if time.monotonic() >= deadline:
+                    raise ConfigurationError(f"The run {self.path.name} is held by another live process.")
+                time.sleep(POLL_SECONDS)
             self._sweep()
             yield
         finally:
@@ -84,6 +90,14 @@ class RunFolder:
                 shutil.rmtree(leftover)
             else:
                 leftover.unlink(missing_ok=True)
+
+
+def _locked(handle: int) -> bool:
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True
 
 
 def _epoch_name(epoch: int) -> str:

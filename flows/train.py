@@ -14,13 +14,14 @@ from flows.parameters import TrainParameters, takes
 from tasks.artifacts import completed
 from tasks.download import download
 from tasks.evaluate import evaluate
+from tasks.flow_run import choose_seed, require_starts_left
 from tasks.prepare import prepare
 from tasks.promote import promote_candidate
 from tasks.promotion import Promotion, one_at_a_time
 from tasks.register import register
 from tasks.render import render
 from tasks.report import StageClock, Summary, link_run, summarize
-from tasks.run import choose_seed, require_starts_left, training_run
+from tasks.run import Run, training_run
 from tasks.train import require_device, train
 
 GOES_ON = "The training's state is saved after every epoch: the same command goes on from there."
@@ -48,18 +49,21 @@ def dcgan(parameters: TrainParameters) -> Summary:
         clock.lap("render")
         version = register(run, dataset, trained)
         clock.lap("register")
-        promotion = _pass_through_the_gate(version, dataset, parameters)
+        promotion = _pass_through_the_gate(run, version, dataset, parameters)
         clock.lap("gate")
     return completed(summarize(run, dataset, trained, promotion, clock.seconds), promotion.reason)
 
 
-def _pass_through_the_gate(version: int, dataset: Manifest, parameters: TrainParameters) -> Promotion:
+def _pass_through_the_gate(run: Run, version: int, dataset: Manifest, parameters: TrainParameters) -> Promotion:
     """Evaluate a version beside the champion and promote it if it is better; a recipe may ask for neither."""
     recipe = parameters.resolved_recipe()
     if recipe.evaluate_every is None:
         return Promotion.unevaluated(version, recipe.name)
     with one_at_a_time():
-        return promote_candidate(evaluate(version, dataset, again=False), parameters.promotion)
+        run.lease.require()
+        evaluation = evaluate(version, dataset, again=False)
+        run.lease.require()
+        return promote_candidate(evaluation, parameters.promotion)
 
 
 class TrainCommand(CommandFlags, TrainParameters):

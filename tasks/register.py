@@ -9,8 +9,9 @@ from prefect import task
 
 from dcgan.dataset import Manifest
 from dcgan.errors import ModelError
+from tasks.flow_run import flow_run_tags
 from tasks.quiet import import_tensorflow
-from tasks.run import Run, flow_run_tags
+from tasks.run import Run
 from tasks.settings import read_settings
 from tasks.state import final_state
 from tasks.train import Trained
@@ -28,6 +29,7 @@ def register(run: Run, dataset: Manifest, trained: Trained) -> int:
 
     Raises:
         ModelError: the registered model gives other pictures than the trained one.
+        LeaseLostError: another process holds the run.
     """
     import_tensorflow()
     from dcgan.export import export_saved_model
@@ -43,11 +45,14 @@ def register(run: Run, dataset: Manifest, trained: Trained) -> int:
     latents = fixed_latents(run.configuration.seed, EXAMPLES, LATENT_SIZE)
     version = models.find_version(store, run.run_id)
     if version is None:
+        run.lease.require()
         with tempfile.TemporaryDirectory(prefix="dcgan-") as temporary:
             export_saved_model(generator, Path(temporary) / "saved_model")
             upload_folder(store, run.run_id, Path(temporary) / "saved_model", SERVING)
         description, tags = _describe(run, dataset, trained), _tags(run, dataset, trained)
-        version = models.register_generator(store, run.run_id, generator, latents, description, tags)
+        model_id = models.log_generator(store, run.run_id, generator, latents)
+        run.lease.require()
+        version = models.register_generator(store, run.run_id, model_id, description, tags)
     _require_equal_pictures(version, latents, np.asarray(generator(latents, training=False)))
     logger.info("Registered %s.", models.model_uri(version))
     return version

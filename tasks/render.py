@@ -24,5 +24,6 @@ def render(run: Run) -> int:
         picture.write_bytes(png_bytes(upscaled(checkpoint.grids[-1])))
     epochs = [record.epoch for record in checkpoint.description.records]
     frames = write_animation(folder / "training.gif", checkpoint.grids, epochs)
+    run.lease.require()
     upload_folder(Store(read_settings()), run.run_id, folder, REPORT)
     return frames

@@ -1,32 +1,32 @@
-"""A training as one thing from its beginning to its end: its MLflow run, its folder, its lock, and how it ended."""
+"""A training as one thing from its beginning to its end: its MLflow run, its folder, its lease, and how it ended."""
 
 import logging
 import tempfile
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING
-from uuid import UUID
+from typing import TYPE_CHECKING, Any
 
-from pydantic import BaseModel, ConfigDict
+from prefect.exceptions import Abort
+from pydantic import BaseModel, ConfigDict, Field
 
 from dcgan.dataset import Manifest
-from dcgan.errors import ConfigurationError, DcganError, TrackingError
-from dcgan.files import TEMPORARY_PREFIX, alone_in
+from dcgan.errors import DcganError, LeaseLostError, TrackingError
+from dcgan.files import TEMPORARY_PREFIX
 from dcgan.provenance import Configuration
-from dcgan.run_folder import RunFolder
+from tasks.claim import claimed_run
+from tasks.flow_run import flow_run_tags
 from tasks.settings import read_settings
 
 if TYPE_CHECKING:
+    from tasks.tracking.lease import Lease
     from tasks.tracking.store import Store
 
 logger = logging.getLogger("dcgan.run")
 
-MAX_STARTS = 4  # the first, and three after crashes
-
 
 class Run(BaseModel):
-    """The training that this process holds."""
+    """The training that this process holds, as long as its `lease` says so."""
 
     model_config = ConfigDict(frozen=True)
 
@@ -35,6 +35,7 @@ class Run(BaseModel):
     folder: Path
     configuration: Configuration
     resumed: bool
+    lease: Any = Field(exclude=True, repr=False)  # a Lease, whose module costs MLflow's import
 
 
 @contextmanager
@@ -50,70 +51,71 @@ def training_run(configuration: Configuration, dataset: Manifest, resume: str) -
     Raises:
         TrackingError: the store does not answer, or the run to resume is not there or is finished.
         ConfigurationError: the run to resume is held by another process.
+        LeaseLostError: another process has taken the run over.
+        Abort: another process has taken it over for this same flow run, whose state is that process's to tell.
     """
     from tasks.tracking import runs
     from tasks.tracking.store import Store
 
     store = Store(read_settings())
-    folders = read_settings().runs
-    folders.mkdir(parents=True, exist_ok=True)
     with ExitStack() as stack:
-        with alone_in(folders):  # else another process could claim the run that this one is just beginning
-            resumed = _claim(store, configuration, resume, stack)
-            run_id = resumed or runs.begin_run(store, configuration, dataset, flow_run_tags())
-            if not resumed:
-                stack.enter_context(RunFolder(folders / run_id).held())
-        stack.enter_context(_temporary_files_in(folders / run_id))
-        stack.enter_context(_recorded_ending(store, run_id))
-        if resumed:
+        stack.enter_context(_left_to_a_successor())
+        claim = stack.enter_context(claimed_run(store, configuration, dataset, resume))
+        run_id, folder = claim.lease.run_id, read_settings().runs / claim.lease.run_id
+        stack.enter_context(_temporary_files_in(folder))
+        stack.enter_context(_recorded_ending(store, claim.lease))
+        if claim.resumed:
             logger.info("Going on with the unfinished MLflow run %s.", run_id)
             runs.reopen_run(store, run_id, flow_run_tags())
         runs.describe_run(store, run_id, configuration, dataset)
         yield Run(
             run_id=run_id,
             url=store.run_url(run_id),
-            folder=folders / run_id,
+            folder=folder,
             configuration=configuration,
-            resumed=resumed is not None,
+            resumed=claim.resumed,
+            lease=claim.lease,
         )
 
 
-def _claim(store: "Store", configuration: Configuration, resume: str, stack: ExitStack) -> str | None:
-    """Take the lock of the run to go on with, and return its id; None when a new one is to begin."""
-    from tasks.tracking import runs
+@contextmanager
+def _left_to_a_successor() -> Iterator[None]:
+    """Leave the flow run's state alone when another process goes on with the same flow run.
 
-    folders = read_settings().runs
-    if resume == "never":
-        return None
-    if resume != "auto":
-        runs.require_resumable(store, resume, configuration)
-        stack.enter_context(RunFolder(folders / resume).held())
-        runs.require_resumable(store, resume, configuration)  # whoever held it until now may have finished it
-        return resume
-    for run_id in runs.find_unfinished(store, configuration):
-        with suppress(ConfigurationError), ExitStack() as attempt:  # another process may be training it
-            attempt.enter_context(RunFolder(folders / run_id).held())
-            if runs.is_unfinished(store, run_id):
-                stack.enter_context(attempt.pop_all())
-                return run_id
-    return None
+    Whatever a flow raises would become its flow run's state, and so end the successor's in Prefect; Abort does not.
+    """
+    try:
+        yield
+    except LeaseLostError as loss:
+        logger.error("%s", loss)
+        if loss.same_flow_run:
+            raise Abort(str(loss)) from loss
+        raise
 
 
 @contextmanager
-def _recorded_ending(store: "Store", run_id: str) -> Iterator[None]:
-    """Tell MLflow how the body ended; what is raised is the body's own failure, also when MLflow does not answer."""
+def _recorded_ending(store: "Store", lease: "Lease") -> Iterator[None]:
+    """Tell MLflow how the body ended; what is raised is the body's own failure, also when MLflow does not answer.
+
+    Raises:
+        LeaseLostError: another process has taken the run over; whatever the body raised may come from that.
+    """
     from tasks.tracking import runs
 
     try:
         yield
+        lease.require()
+    except LeaseLostError:
+        raise
     except BaseException as error:  # Ctrl-C, SIGTERM and a cancellation are no Exceptions
         outcome: runs.Outcome = "FAILED" if isinstance(error, Exception) else "KILLED"
         try:
-            runs.end_run(store, run_id, outcome, str(error) if isinstance(error, DcganError) else "")
+            lease.require()
+            runs.end_run(store, lease.run_id, outcome, str(error) if isinstance(error, DcganError) else "")
         except TrackingError as failure:
-            logger.warning("The run %s is not marked %s: %s", run_id, outcome, failure)
+            logger.warning("The run %s is not marked %s: %s", lease.run_id, outcome, failure)
         raise
-    runs.end_run(store, run_id, "FINISHED")
+    runs.end_run(store, lease.run_id, "FINISHED")
 
 
 @contextmanager
@@ -129,33 +131,3 @@ def _temporary_files_in(folder: Path) -> Iterator[None]:
             yield
         finally:
             tempfile.tempdir = before
-
-
-def require_starts_left() -> None:
-    """Refuse a flow run that crashed as often as it was started: automations would start it again for ever.
-
-    Raises:
-        ConfigurationError: it has been started more than four times.
-    """
-    from prefect.runtime import flow_run
-
-    if (starts := flow_run.run_count or 0) > MAX_STARTS:
-        raise ConfigurationError(
-            f"The flow run {flow_run.name} crashed {starts - 1} times; expected at most {MAX_STARTS - 1} crashes: "
-            "look into its logs, then start a new flow run, which goes on from the last epoch."
-        )
-
-
-def flow_run_tags() -> dict[str, str]:
-    """Return the tags that link an MLflow run to the Prefect flow run that this code runs in."""
-    from prefect.runtime import flow_run
-
-    tags = {"prefect.flow_run_id": flow_run.id, "prefect.flow_run_url": flow_run.ui_url}
-    return {name: value for name, value in tags.items() if value}
-
-
-def choose_seed(seed: int | None) -> int:
-    """Return the seed, or one that belongs to the flow run: its retries are the same training."""
-    from prefect.runtime import flow_run
-
-    return seed if seed is not None else UUID(str(flow_run.id)).int % 2**31

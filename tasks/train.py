@@ -21,6 +21,7 @@ from tasks.state import final_state, newest_state
 if TYPE_CHECKING:
     from dcgan.checkpoint import Checkpoint
     from dcgan.device import DeviceChoice, DeviceKind
+    from dcgan.training import Progress
     from tasks.tracking.runs import EpochLog
 
 logger = logging.getLogger("dcgan.train")
@@ -71,7 +72,7 @@ def train(run: Run, dataset: Manifest, device: "DeviceChoice") -> Trained:
     settings = read_settings()
     store = Store(settings)
     folder = RunFolder(run.folder)
-    log = EpochLog(store, run.run_id)
+    log = EpochLog(store, run.lease)
     devices = choose_devices(device)
     start = newest_state(run, store) if run.resumed else None
     tag_run(store, run.run_id, {"dcgan.device": ", ".join(devices.names), **exactness(devices.kind, start)})
@@ -81,7 +82,12 @@ def train(run: Run, dataset: Manifest, device: "DeviceChoice") -> Trained:
     evaluate = epoch_evaluator(reference_of(dataset, "evaluator")) if run.configuration.recipe.evaluate_every else None
     speeds = []
     with ProgressDisplay() as display, system_metrics(store, run.run_id):
-        for report in epoch_reports(run.configuration, images, start, device, evaluate, display.show):
+
+        def on_progress(progress: "Progress") -> None:
+            run.lease.check()
+            display.show(progress)
+
+        for report in epoch_reports(run.configuration, images, start, device, evaluate, on_progress):
             folder.save(report.checkpoint)
             _record(report.checkpoint, folder, log)
             display.finish_epoch(report.record)

@@ -66,7 +66,7 @@ class Registry:
 
     def register(self, generator: "keras.Model", **tags: str) -> int:
         """Register a generator as the training pipeline does, under a run of its own."""
-        from tasks.tracking.models import register_generator
+        from tasks.tracking.models import log_generator, register_generator
         from tasks.tracking.runs import DATASET_DIGEST, begin_run
         from tasks.tracking.store import Store
 
@@ -75,7 +75,8 @@ class Registry:
         run_id = begin_run(store, configuration, self.dataset, {})
         example = np.zeros((2, 100), np.float32)
         tags = {DATASET_DIGEST: self.dataset.digest, **tags}
-        return register_generator(store, run_id, generator, example, "Pictures of real digits.", tags)
+        model_id = log_generator(store, run_id, generator, example)
+        return register_generator(store, run_id, model_id, "Pictures of real digits.", tags)
 
     def aliases(self) -> dict[str, int]:
         """Return which version each alias names."""

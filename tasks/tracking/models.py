@@ -33,21 +33,30 @@ def find_version(store: Store, run_id: str) -> int | None:
     return max((int(each.version) for each in found if each.name == MODEL_NAME), default=None)
 
 
-def register_generator(
-    store: Store, run_id: str, generator: "keras.Model", example: np.ndarray, description: str, tags: Mapping[str, str]
-) -> int:
-    """Log the generator under its run, make it a new version of the registered model, and return the version.
+def log_generator(store: Store, run_id: str, generator: "keras.Model", example: np.ndarray) -> str:
+    """Log the generator under its run, unless that is done already, and return the logged model's id.
+
+    Args:
+        store: where.
+        run_id: the run that trained it.
+        generator: stock Keras layers only.
+        example: latents float32 (n, 100), kept as the model's input example.
+    """
+    with translated_errors(store.uri):
+        return _logged_model(store, run_id) or _log_model(store, run_id, generator, example)
+
+
+def register_generator(store: Store, run_id: str, model_id: str, description: str, tags: Mapping[str, str]) -> int:
+    """Make a run's logged generator a new version of the registered model, and return the version.
 
     Args:
         store: where.
         run_id: the run that trained it; a run has one version.
-        generator: stock Keras layers only.
-        example: latents float32 (n, 100), kept as the model's input example.
+        model_id: the logged model's.
         description: Markdown for the version's page.
         tags: of the version.
     """
     with translated_errors(store.uri):
-        model_id = _logged_model(store, run_id) or _log_model(store, run_id, generator, example)
         _require_registered_model(store)
         created = store.client.create_model_version(
             MODEL_NAME,

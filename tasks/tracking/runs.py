@@ -8,7 +8,7 @@ import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 from mlflow.entities import Dataset, DatasetInput, InputTag, Metric, Param, Run, ViewType
@@ -24,8 +24,12 @@ from dcgan.provenance import Configuration, code_digest, environment
 from dcgan.randomness import fixed_latents
 from dcgan.recipe import LATENT_SIZE
 from dcgan.rendering import GRID_SIDE, image_grid, upscaled
+from tasks.flow_run import FLOW_RUN_ID
 from tasks.settings import CHECKOUT
 from tasks.tracking.store import Store, translated_errors
+
+if TYPE_CHECKING:
+    from tasks.tracking.lease import Lease
 
 logger = logging.getLogger("dcgan.tracking")
 
@@ -53,6 +57,19 @@ def find_unfinished(store: Store, configuration: Configuration) -> list[str]:
             order_by=["attributes.start_time DESC"],
         )
     return [run.info.run_id for run in found if run.info.status != FINISHED]
+
+
+def find_run_of(store: Store, flow_run_id: str) -> str | None:
+    """Return the id of the newest run of a Prefect flow run, None where it has none."""
+    with translated_errors(store.uri):
+        found = store.client.search_runs(
+            [store.experiment_id],
+            filter_string=f"tags.`{FLOW_RUN_ID}` = '{flow_run_id}'",
+            run_view_type=ViewType.ACTIVE_ONLY,
+            max_results=1,
+            order_by=["attributes.start_time DESC"],
+        )
+    return str(found[0].info.run_id) if found else None
 
 
 def is_unfinished(store: Store, run_id: str) -> bool:
@@ -101,9 +118,18 @@ def require_resumable(store: Store, run_id: str, configuration: Configuration) -
     Raises:
         TrackingError: it is not.
     """
-    run = get_run(store, run_id)
-    if run.info.status == FINISHED:
+    if not is_unfinished(store, run_id):
         raise TrackingError(f"The run {run_id} is finished; expected an unfinished one to resume.")
+    require_same_training(store, run_id, configuration)
+
+
+def require_same_training(store: Store, run_id: str, configuration: Configuration) -> None:
+    """Check that a run is there, and of this configuration.
+
+    Raises:
+        TrackingError: it is not.
+    """
+    run = get_run(store, run_id)
     here = {**_params(configuration), DATASET_DIGEST: configuration.dataset_digest}
     # a process that was killed at once has left no parameters
     there = {**(run.data.params or here), DATASET_DIGEST: run.data.tags.get(DATASET_DIGEST)}
@@ -130,14 +156,17 @@ def get_run(store: Store, run_id: str) -> Run:
     """Return a run.
 
     Raises:
-        TrackingError: there is none with this id.
+        TrackingError: there is none with this id, or the store failed.
     """
-    try:
-        return store.client.get_run(run_id)
-    except MlflowException as error:
-        if error.error_code == "RESOURCE_DOES_NOT_EXIST":
-            raise TrackingError(f"There is no run {run_id} in the MLflow store; expected the id of a run.") from None
-        raise TrackingError(f"The run {run_id} cannot be read: {error}.") from None
+    with translated_errors(store.uri):
+        try:
+            return store.client.get_run(run_id)
+        except MlflowException as error:
+            if error.error_code == "RESOURCE_DOES_NOT_EXIST":
+                raise TrackingError(
+                    f"There is no run {run_id} in the MLflow store; expected the id of a run."
+                ) from None
+            raise
 
 
 def tag_run(store: Store, run_id: str, tags: Mapping[str, str]) -> None:
@@ -157,13 +186,14 @@ class EpochLog:
 
     Args:
         store: where.
-        run_id: the run.
+        lease: this process's hold on the run; it is asked for directly before anything is recorded.
     """
 
-    def __init__(self, store: Store, run_id: str) -> None:
+    def __init__(self, store: Store, lease: "Lease") -> None:
         self._store = store
-        self._run_id = run_id
-        self._recorded = int(get_run(store, run_id).data.tags.get(RECORDED_EPOCHS, 0))
+        self._lease = lease
+        self._run_id = lease.run_id
+        self._recorded = _recorded_epochs(lease.require())
         self._pictured = self._steps_with_picture()
 
     def deliver(self, checkpoint: Checkpoint) -> None:
@@ -171,11 +201,15 @@ class EpochLog:
 
         Raises:
             TrackingError: the store failed; what is missing is delivered the next time.
+            LeaseLostError: another process holds the run.
         """
         with translated_errors(self._store.uri):
-            self._show_untrained(checkpoint.description.configuration.seed)
             for record, grid in zip(checkpoint.description.records, checkpoint.grids, strict=True):
+                if record.epoch > self._recorded:  # of a former holder, as it may have recorded one more meanwhile
+                    self._recorded = _recorded_epochs(self._lease.require())
                 if record.epoch > self._recorded:
+                    if not self._recorded:
+                        self._show_untrained(checkpoint.description.configuration.seed)
                     self._record(record, grid)
                     self._recorded = record.epoch
 
@@ -184,6 +218,7 @@ class EpochLog:
 
         They are the same rows each time, which MLflow keeps once.
         """
+        self._lease.require()
         for record in checkpoint.description.records:
             if record.epoch == checkpoint.best_epoch:
                 milliseconds = round(record.finished_at * 1000)
@@ -194,6 +229,7 @@ class EpochLog:
 
     def upload_checkpoint(self, folder: Path) -> None:
         """Put a checkpoint's folder under the run's checkpoints."""
+        self._lease.require()
         with translated_errors(self._store.uri):
             self._store.client.log_artifacts(self._run_id, str(folder), f"{CHECKPOINTS}/{folder.name}")
 
@@ -249,6 +285,10 @@ def system_metrics(store: Store, run_id: str) -> Iterator[None]:
         yield
     finally:
         monitor.finish()
+
+
+def _recorded_epochs(run: Run) -> int:
+    return int(run.data.tags.get(RECORDED_EPOCHS, 0))
 
 
 def _params(configuration: Configuration) -> dict[str, str]:

@@ -7,7 +7,8 @@ import pytest
 
 from dcgan.errors import ConfigurationError, DataError, TrackingError
 from dcgan.run_folder import RunFolder
-from tasks.run import choose_seed, training_run
+from tasks.flow_run import choose_seed
+from tasks.run import training_run
 from tasks.settings import read_settings
 from tasks.tracking import runs
 from tasks.tracking.store import Store

@@ -87,7 +87,7 @@ def test_delivering_again_doubles_nothing(trained, recorded):
     store = Store(read_settings())
     run_id = trained.run.run_id
     store.client.set_tag(run_id, RECORDED_EPOCHS, recorded)
-    EpochLog(store, run_id).deliver(load_checkpoint(trained.run.folder / "states" / "epoch-000002"))
+    EpochLog(store, trained.run.lease).deliver(load_checkpoint(trained.run.folder / "states" / "epoch-000002"))
     assert store.client.get_run(run_id).data.tags[RECORDED_EPOCHS] == "2"
     for name in ("generator_loss", "epoch_seconds"):
         assert [metric.step for metric in store.client.get_metric_history(run_id, name)] == [1, 2]
