@@ -13,6 +13,10 @@ from operations.addresses import PREFECT_VARIABLE, ServerSettings
 from operations.automations import apply_automations, read_automations
 from tasks.settings import CHECKOUT
 
+# Work queues of which one flow run is taken at a time, by pool and name: Prefect counts those that are pending or run.
+# The limit of a deployment is a lease, and Prefect cancels a training that could not renew it because of an outage.
+ONE_AT_A_TIME = (("gpu", "retrain"),)
+
 
 class DeployError(DcganError):
     """Prefect's server is not there, or refused something."""
@@ -34,9 +38,22 @@ def deploy(settings: ServerSettings) -> None:
             _prefect(settings, "work-pool", "create", pool, "--type", "process")
     _prefect(settings, "deploy", "--all")
     try:
+        limit_queues(settings)
         apply_automations(settings, read_automations())
     except httpx.HTTPError as error:
-        raise DeployError(f"Prefect's server refused an automation: {str(error).splitlines()[0]}") from None
+        raise DeployError(f"Prefect's server refused a limit or automation: {str(error).splitlines()[0]}") from None
+
+
+def limit_queues(settings: ServerSettings) -> None:
+    """Let workers take one flow run at a time from the queues that are to be so.
+
+    Raises:
+        httpx.HTTPError: the server does not answer, or has no such queue.
+    """
+    headers = prefect_headers(settings)
+    with httpx.Client(base_url=settings.prefect.url, headers=headers, timeout=programs.ANSWER_SECONDS) as api:
+        for pool, queue in ONE_AT_A_TIME:
+            api.patch(f"/work_pools/{pool}/queues/{queue}", json={"concurrency_limit": 1}).raise_for_status()
 
 
 def _pool_exists(settings: ServerSettings, pool: str) -> bool:

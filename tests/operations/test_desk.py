@@ -48,7 +48,8 @@ def test_deploying_again_changes_nothing(desk: Desk) -> None:
     assert set(first.values()) >= DEPLOYMENTS
     (retrain,) = [each for each in deployments if each["name"] == "retrain"]
     assert [schedule["schedule"]["timezone"] for schedule in retrain["schedules"]] == ["Etc/UTC"]
-    assert retrain["global_concurrency_limit"]["limit"] == 1
+    assert retrain["global_concurrency_limit"] is None
+    assert {each["name"]: each["concurrency_limit"] for each in desk.find("work_queues")}["retrain"] == 1
     assert {each["name"] for each in desk.find("work_pools")} >= {"gpu", "cpu"}
     written = [(each.name, True) for each in read_automations()]
     assert sorted((each["name"], each["enabled"]) for each in desk.find("automations")) == sorted(written)

@@ -7,19 +7,18 @@ import pytest
 import yaml
 from prefect import Flow
 from prefect.cli.deploy._models import (
-    ConcurrencyLimitSpec,
     DeploymentConfig,
     PrefectYamlModel,
     RawScheduleConfig,
     WorkPoolConfig,
 )
-from prefect.client.schemas.objects import ConcurrencyLimitStrategy
 from prefect.client.schemas.schedules import CronSchedule
 from prefect.deployments import steps
 from prefect.flows import load_flow_from_entrypoint
 from prefect.workers.process import ProcessVariables
 from pydantic import BaseModel
 
+from operations.deploy import ONE_AT_A_TIME
 from operations.programs import POOLS
 
 CHECKOUT = Path(__file__).resolve().parents[2]
@@ -54,18 +53,12 @@ def test_top_level_keys_are_known() -> None:
 
 @each_deployment
 def test_deployment_keys_are_known(deployment: dict[str, Any]) -> None:
-    """So it is for the keys of a deployment, its work pool, schedules, concurrency limit and job variables."""
+    """So it is for the keys of a deployment, its work pool, schedules and job variables."""
     assert unknown(deployment, DeploymentConfig) == set()
     assert unknown(deployment["work_pool"], WorkPoolConfig) == set()
     assert unknown(deployment["work_pool"].get("job_variables", {}), ProcessVariables) == set()
     for schedule in deployment.get("schedules", []):
         assert unknown(schedule, RawScheduleConfig) == set()
-    if isinstance(limit := deployment.get("concurrency_limit"), dict):
-        assert unknown(limit, ConcurrencyLimitSpec) == set()
-        assert limit.get("collision_strategy") in {
-            None,
-            *(str(strategy.value) for strategy in ConcurrencyLimitStrategy),
-        }
 
 
 def test_pull_steps_exist_and_name_no_machine() -> None:
@@ -102,4 +95,10 @@ def test_retraining_is_weekly_in_a_timezone_and_one_at_a_time() -> None:
     assert minute.isdigit()
     assert hour.isdigit()
     assert weekday.isdigit()
-    assert retrain["concurrency_limit"]["limit"] == 1
+    assert (retrain["work_pool"]["name"], retrain["work_pool"]["work_queue_name"]) in ONE_AT_A_TIME
+
+
+@each_deployment
+def test_no_deployment_has_a_lease(deployment: dict[str, Any]) -> None:
+    """A concurrency limit of a deployment would cancel a training whose Prefect server is away for some minutes."""
+    assert "concurrency_limit" not in deployment
