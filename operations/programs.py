@@ -43,7 +43,7 @@ def mlflow_server(settings: ServerSettings) -> list[str]:
 
 def worker(pool: str, name: str) -> list[str]:
     """Return the command of a worker that runs one flow run at a time; it makes its pool if there is none."""
-    return _module("prefect", "worker", "start", "--pool", pool, "--type", "process", "--name", name, "--limit", "1")
+    return _module("operations.worker", "--pool", pool, "--name", name)
 
 
 def environment(settings: ServerSettings) -> dict[str, str]:

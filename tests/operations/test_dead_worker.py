@@ -1,4 +1,4 @@
-"""A worker and its training die together, and tell nobody: the flow run is found, and goes on under another worker."""
+"""A training that is dead, or is only taken for dead: its flow run goes on under another worker, in one MLflow run."""
 
 import os
 import re
@@ -9,6 +9,7 @@ from pathlib import Path
 from threading import Event
 
 import httpx
+import psutil
 import pytest
 from mlflow import MlflowClient
 
@@ -48,10 +49,12 @@ def fleet(settings: ServerSettings) -> Iterator[Fleet]:
 
 
 @pytest.fixture
-def first_worker(settings: ServerSettings, tmp_path: Path) -> Child:
-    """Return a worker that is to die; it has a fleet of its own, which does not mind."""
-    command = programs.worker("cpu", "first")
-    return Fleet(tmp_path / "first", Event()).start("first", command, CHECKOUT, programs.environment(settings))
+def first_worker(settings: ServerSettings, fleet: Fleet, tmp_path: Path) -> Iterator[Child]:
+    """Yield a worker that may die; it has a fleet of its own, which does not mind."""
+    own = Fleet(tmp_path / "first", Event())
+    worker = own.start("first", programs.worker("cpu", "first"), CHECKOUT, programs.environment(settings))
+    yield worker
+    own.end([worker])
 
 
 def run_deployment(settings: ServerSettings) -> str:
@@ -97,3 +100,51 @@ def test_another_worker_goes_on_with_the_same_mlflow_run(
     assert run.info.status == "FINISHED"
     steps = [metric.step for metric in client.get_metric_history(run.info.run_id, "generator_loss")]
     assert steps == list(range(1, EPOCHS + 1))
+
+
+def test_a_training_taken_for_dead_gives_way_to_its_successor(
+    settings: ServerSettings, fleet: Fleet, first_worker: Child
+) -> None:
+    """A machine hangs and is declared dead; awake again, its training stops and leaves run and flow run as they are."""
+    client = MlflowClient(settings.mlflow.url)
+
+    def tag(name: str) -> str:
+        return next((run.data.tags.get(name, "") for run in client.search_runs(["1"])), "")
+
+    flow_run_id = run_deployment(settings)
+    fleet.wait_until(lambda: tag("dcgan.recorded_epochs") != "", "The first epoch", 300)
+    trainers = first_worker.started()
+    for process in trainers:
+        process.suspend()
+    assert int(tag("dcgan.recorded_epochs")) < EPOCHS
+    held_by = tag("dcgan.lease")
+    declare_crashed(settings, flow_run_id)
+    assert trainers
+    assert all(process.is_running() for process in trainers)
+
+    fleet.start("second", programs.worker("cpu", "second"), CHECKOUT, programs.environment(settings))
+    fleet.wait_until(lambda: tag("dcgan.lease") != held_by, "The successor", SILENCE_SECONDS)
+    for process in trainers:
+        process.resume()
+    _, alive = psutil.wait_procs(trainers, timeout=120)
+    assert alive == []
+    assert first_worker.process.poll() is None
+    said = first_worker.log.read_text()
+    assert re.search(r"The MLflow run \w{32} was taken over by .*; this process stops and records nothing more\.", said)
+
+    fleet.wait_until(lambda: flow_run(settings, flow_run_id)["state_type"] == "COMPLETED", "The training", 300)
+    states = httpx.get(f"{settings.prefect.url}/flow_run_states/", params={"flow_run_id": flow_run_id}).json()
+    ends = [state["type"] for state in states if state["type"] in ("CRASHED", "FAILED", "CANCELLED", "COMPLETED")]
+    assert ends == ["CRASHED", "COMPLETED"]
+    (run,) = client.search_runs(["1"])
+    assert run.info.status == "FINISHED"
+    steps = [metric.step for metric in client.get_metric_history(run.info.run_id, "generator_loss")]
+    assert steps == list(range(1, EPOCHS + 1))
+    assert len(client.search_model_versions(f"run_id = '{run.info.run_id}'")) == 1
+
+
+def declare_crashed(settings: ServerSettings, flow_run_id: str) -> None:
+    """Do what the automation does when it hears no heartbeat."""
+    body = {"state": {"type": "CRASHED", "message": "No heartbeat for two minutes."}, "force": False}
+    answer = httpx.post(f"{settings.prefect.url}/flow_runs/{flow_run_id}/set_state", json=body, timeout=30)
+    assert answer.raise_for_status().json()["status"] == "ACCEPT"
