@@ -11,15 +11,16 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from threading import Thread
 
 import httpx
 from prefect.events.worker import EventsWorker
 from prefect.logging.handlers import APILogWorker
-from prefect.settings import PREFECT_API_URL, temporary_settings
+from prefect.settings import PREFECT_API_URL, PREFECT_HOME, temporary_settings
 
 from dcgan.errors import ConfigurationError
+from dcgan.files import alone_in
 from tasks.sources import mask_credentials
 
 START_SECONDS = 180.0
@@ -39,20 +40,14 @@ def prefect_server() -> Iterator[None]:
         with _sent_at_the_end():
             yield
         return
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        url = f"http://127.0.0.1:{listener.getsockname()[1]}/api"
-        process = subprocess.Popen(  # noqa: S603 - this module
-            [sys.executable, "-m", "flows.embedded", str(listener.fileno())],
-            pass_fds=[listener.fileno()],
-            stdin=subprocess.PIPE,
-            start_new_session=True,
-        )
-    try:
-        _wait_until_ready(url, process)
-        with temporary_settings({PREFECT_API_URL: url}), _sent_at_the_end():
-            yield
-    finally:
-        process.communicate()  # closes the pipe, which ends the server
+    with ExitStack() as stack:
+        with alone_in(PREFECT_HOME.value()):  # two that create the same database at once would clash
+            url, process = _start()
+            stack.callback(process.communicate)  # closes the pipe, which ends the server
+            _wait_until_ready(url, process)
+        stack.enter_context(temporary_settings({PREFECT_API_URL: url}))
+        stack.enter_context(_sent_at_the_end())
+        yield
 
 
 @contextmanager
@@ -75,6 +70,18 @@ def _require_answer(url: str) -> None:
             f"The Prefect API {mask_credentials(url)} does not answer ({reason}); "
             "expected a running server there, or no PREFECT_API_URL for an embedded one."
         ) from None
+
+
+def _start() -> "tuple[str, subprocess.Popen[bytes]]":
+    """Start a server on a free port, and return the address of its API."""
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        process = subprocess.Popen(  # noqa: S603 - this module
+            [sys.executable, "-m", "flows.embedded", str(listener.fileno())],
+            pass_fds=[listener.fileno()],
+            stdin=subprocess.PIPE,
+            start_new_session=True,
+        )
+        return f"http://127.0.0.1:{listener.getsockname()[1]}/api", process
 
 
 def _wait_until_ready(url: str, process: "subprocess.Popen[bytes]") -> None:

@@ -1,10 +1,15 @@
 """The preparation task: from a download to a prepared data set under the state folder."""
 
+import subprocess
+import sys
+from pathlib import Path
+
 import numpy as np
 import pytest
 
 from dcgan.dataset import load_split, read_manifest
 from dcgan.errors import DataError
+from dcgan.files import TEMPORARY_PREFIX
 from tasks.download import download
 from tasks.prepare import prepare
 from tasks.settings import read_settings
@@ -47,3 +52,42 @@ def test_a_download_that_vanished_is_named(state, small_folder):
     path = downloaded.folder / downloaded.test.labels.name
     assert str(caught.value) == f"{path}: cannot be read: No such file or directory."
     assert list((state / "data" / "prepared").iterdir()) == []
+
+
+PREPARE = """
+import sys
+import flows
+from tasks.download import download
+from tasks.prepare import prepare
+
+print("ready", flush=True)
+sys.stdin.readline()
+print(prepare.fn(download.fn("bundled")).model_dump_json())
+"""
+
+
+@pytest.mark.slow
+def test_two_processes_prepare_the_same_data_at_once(state):
+    """Two that begin together with no state folder agree on one data set, which is whole, and leave nothing else."""
+    both = [
+        subprocess.Popen(
+            [sys.executable, "-c", PREPARE],
+            cwd=Path(__file__).parents[2],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+        for _ in range(2)
+    ]
+    assert [process.stdout.readline() for process in both] == ["ready\n"] * 2
+    for process in both:
+        process.stdin.write("go\n")
+        process.stdin.flush()
+    answers = [process.communicate()[0] for process in both]
+    assert [process.returncode for process in both] == [0, 0]
+    assert answers[0] == answers[1]
+    (folder,) = (state / "data" / "prepared").iterdir()
+    manifest = read_manifest(folder)
+    assert manifest.model_dump_json() == answers[0].strip()
+    assert len(load_split(folder, manifest, "train")[0]) == 60_000
+    assert list(state.rglob(f"{TEMPORARY_PREFIX}*")) == []

@@ -1,0 +1,42 @@
+"""Two trainings that begin at the same moment in one state folder that is not there yet."""
+
+import json
+from contextlib import ExitStack
+
+import pytest
+from mlflow import MlflowClient
+
+from dcgan.files import TEMPORARY_PREFIX
+from tests.servers import training
+
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
+
+
+@pytest.mark.parametrize("seeds", [(1, 2), (1, 1)], ids=["two seeds", "the same twice"])
+def test_two_trainings_at_once(seeds, small_folder, tmp_path):
+    """Each has its own run, with every epoch once, and its own version; the same training ends in the same bits."""
+    state = tmp_path / "state"
+    files = [tmp_path / f"{number}.json" for number in range(2)]
+    with ExitStack() as stack:
+        processes = [
+            stack.enter_context(
+                training(state, "--seed", str(seed), "--source", str(small_folder), "--summary", str(file))
+            )
+            for seed, file in zip(seeds, files, strict=True)
+        ]
+        said = [process.stderr.read() for process in processes]
+        assert [process.wait() for process in processes] == [0, 0], "\n".join(said)
+    summaries = [json.loads(file.read_text()) for file in files]
+    assert {summary["model_version"] for summary in summaries} == {1, 2}
+    assert len({summary["run_id"] for summary in summaries}) == 2
+    assert len({summary["weights_sha256"] for summary in summaries}) == len(set(seeds))
+    client = MlflowClient(f"sqlite:///{state / 'mlflow.db'}")
+    for summary in summaries:
+        run = client.get_run(summary["run_id"])
+        assert run.info.status == "FINISHED"
+        assert {name for name in run.data.metrics if not name.startswith("system/")} >= summary["metrics"].keys()
+        for name in summary["metrics"]:
+            assert [metric.step for metric in client.get_metric_history(summary["run_id"], name)] == [1, 2], name
+        assert len(client.list_artifacts(summary["run_id"], "images")) == 6
+    assert len(list((state / "data" / "prepared").iterdir())) == 1
+    assert list(state.rglob(f"{TEMPORARY_PREFIX}*")) == []
