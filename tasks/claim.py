@@ -60,17 +60,16 @@ def claimed_run(store: "Store", configuration: Configuration, dataset: Manifest,
 def _taken_over(store: "Store", configuration: Configuration, here: "Holder", stack: ExitStack) -> Claim | None:
     """Take the run that this flow run began when it was started before, from its predecessor if that still lives."""
     from tasks.tracking import runs
-    from tasks.tracking.lease import Lease
 
     run_id = runs.find_run_of(store, here.flow_run_id) if here.flow_run_id else None
     if run_id is None:
         return None
     runs.require_same_training(store, run_id, configuration)
-    lease = Lease(store, run_id, here)
-    lease.take()
-    stack.enter_context(lease.renewed())
+    claim = _taken(store, run_id, here)
+    stack.enter_context(claim.lease.renewed())
     stack.enter_context(RunFolder(read_settings().runs / run_id).held(PATIENCE_SECONDS))
-    return Claim(lease, resumed=True)
+    claim.lease.require()
+    return claim
 
 
 def _resumed(

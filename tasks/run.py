@@ -65,7 +65,7 @@ def training_run(configuration: Configuration, dataset: Manifest, resume: str) -
         stack.enter_context(_temporary_files_in(folder))
         stack.enter_context(_recorded_ending(store, claim.lease))
         if claim.resumed:
-            logger.info("Going on with the unfinished MLflow run %s.", run_id)
+            logger.info("Going on with the MLflow run %s.", run_id)
             runs.reopen_run(store, run_id, flow_run_tags())
         runs.describe_run(store, run_id, configuration, dataset)
         yield Run(

@@ -6,6 +6,7 @@ import resource
 import signal
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -111,6 +112,22 @@ def test_lock_excludes_another_process_until_it_is_killed(folder):
     assert other.wait() == -signal.SIGKILL
     with folder.held():
         assert folder.path.is_dir()
+
+
+def test_lock_is_waited_for(folder):
+    """With patience a run that another process holds is held as soon as that one lets it go."""
+    command = [sys.executable, "-c", HOLD, str(folder.path)]
+    other = subprocess.Popen(command, cwd=CHECKOUT, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+    assert other.stdout.readline() == "held\n"
+
+    def hold() -> list[Path]:
+        with folder.held(patience_seconds=60):
+            return list(folder.path.iterdir())
+
+    with ThreadPoolExecutor() as pool:
+        waiting = pool.submit(hold)
+        other.communicate()
+        assert waiting.result() == [folder.path / "lock"]
 
 
 def test_lock_is_released_at_the_end(folder):

@@ -1,4 +1,4 @@
-"""The scheduled retraining on a real Prefect server: one at a time, and nothing that a silent server could cancel."""
+"""What Prefect's server does with flow runs of deployments: one retraining at a time, and one that was not dead."""
 
 from datetime import UTC, datetime
 
@@ -6,7 +6,7 @@ import pytest
 from prefect.client.orchestration import SyncPrefectClient, get_client
 from prefect.client.schemas.actions import WorkPoolCreate
 from prefect.settings import PREFECT_API_URL
-from prefect.states import Crashed, Pending, Running, Scheduled
+from prefect.states import AwaitingRetry, Completed, Crashed, Pending, Running, Scheduled
 
 from operations.addresses import ServerSettings
 from operations.deploy import ONE_AT_A_TIME, limit_queues
@@ -37,3 +37,18 @@ def test_one_retraining_at_a_time(state, monkeypatch):
         assert client.read_flow_run(first).state.state_details.deployment_concurrency_lease_id is None
         client.set_flow_run_state(first, Crashed())
         assert offered(client, pool) == list(due - {first})
+
+
+@pytest.mark.usefixtures("prefect_server")
+def test_a_training_taken_for_dead_may_complete_its_flow_run():
+    """Where no worker was free to take it again, its own end counts, and no worker is offered it any more."""
+    with get_client(sync_client=True) as client:
+        client.create_work_pool(WorkPoolCreate(name="only", type="process"))
+        deployment = client.create_deployment(client.create_flow_from_name("dcgan"), "only", work_pool_name="only")
+        flow_run = client.create_flow_run_from_deployment(deployment).id
+        for state in (Pending(), Running(), Crashed(), AwaitingRetry()):
+            client.set_flow_run_state(flow_run, state)
+        assert offered(client, "only") == [str(flow_run)]
+        client.set_flow_run_state(flow_run, Completed())
+        assert client.read_flow_run(flow_run).state_name == "Completed"
+        assert offered(client, "only") == []
