@@ -101,6 +101,17 @@ def test_a_second_run_prepares_nothing_and_registers_the_next_version(result, sm
     assert again.weights_sha256 == result.summary.weights_sha256
 
 
+def test_a_flow_run_started_again_after_its_end_trains_nothing(result, small_folder, monkeypatch):
+    """Declared dead when all was done, a flow run ends with the run and the version that it has made."""
+    monkeypatch.setenv("PREFECT__RUNTIME__FLOW_RUN__ID", str(flow_run_of(result.summary).id))
+    again = dcgan(recipe="smoke", epochs=1, seed=3, source=str(small_folder), device="cpu")
+    assert (again.run_id, again.model_version, again.resumed_from_epoch) == (result.summary.run_id, 1, 1)
+    assert again.weights_sha256 == result.summary.weights_sha256
+    client = Store(read_settings()).client
+    assert client.get_run(again.run_id).info.status == "FINISHED"
+    assert [metric.step for metric in client.get_metric_history(again.run_id, "generator_loss")] == [1]
+
+
 @pytest.mark.usefixtures("prefect_server")
 def test_data_that_is_bad_fails_before_a_run_begins(state, tmp_path):
     """A source that does not exist fails the flow in a sentence, and MLflow has no run."""
