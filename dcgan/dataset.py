@@ -11,7 +11,7 @@ from dcgan.errors import DataError
 from dcgan.files import atomic_folder, remove_leftovers, sha256_of_file
 from dcgan.idx_set import FileName, IdxSet, Sha256, load_pair
 from dcgan.mnist import CLASSES, Split
-from dcgan.parquet import COLUMNS, read_parquet, write_parquet
+from dcgan.parquet import COLUMNS, label_column, read_parquet, write_parquet
 
 logger = logging.getLogger("dcgan.dataset")
 
@@ -103,13 +103,8 @@ def read_manifest(folder: Path) -> Manifest:
         raise DataError(f"{path}: is not a manifest of this version: {where}: {first['msg']}.") from None
 
 
-def load_split(
-    folder: Path, manifest: Manifest, split: Split, rows: int | None = None
-) -> tuple[np.ndarray, np.ndarray]:
-    """Return a split of a prepared data set, or its first `rows` rows, after checking the file by its digest.
-
-    Returns:
-        images float32 (n, 28, 28, 1) in [-1, 1], and labels uint8 (n,) from 0 to 9.
+def check_split(folder: Path, manifest: Manifest, split: Split) -> Path:
+    """Return the Parquet file of a split after checking its digest and its labels; no image is read.
 
     Raises:
         DataError: the file is missing or damaged, or its contents are not what the manifest says.
@@ -117,12 +112,26 @@ def load_split(
     entry = manifest.train if split == "train" else manifest.test
     path = folder / entry.file
     _check_digest(path, entry.sha256)
-    images, labels = read_parquet(path, rows)
-    if len(images) != (entry.rows if rows is None else min(rows, entry.rows)):
-        raise DataError(f"{path}: holds {len(images)} rows; expected {entry.rows}.")
-    if rows is None and _histogram(labels) != entry.label_histogram:
+    labels = label_column(path)
+    if len(labels) != entry.rows:
+        raise DataError(f"{path}: holds {len(labels)} rows; expected {entry.rows}.")
+    if _histogram(labels) != entry.label_histogram:
         raise DataError(f"{path}: the labels occur {_histogram(labels)} times; expected {entry.label_histogram}.")
-    return images, labels
+    return path
+
+
+def load_split(
+    folder: Path, manifest: Manifest, split: Split, rows: int | None = None
+) -> tuple[np.ndarray, np.ndarray]:
+    """Return a split of a prepared data set, or its first `rows` rows, checked.
+
+    Returns:
+        images float32 (n, 28, 28, 1) in [-1, 1], and labels uint8 (n,) from 0 to 9.
+
+    Raises:
+        DataError: as `check_split`, or an image is not what it should be.
+    """
+    return read_parquet(check_split(folder, manifest, split), rows)
 
 
 def _prepare_split(idx: IdxSet, split: Split, folder: Path) -> SplitManifest:

@@ -1,5 +1,6 @@
 """The adversarial training step: both networks, both optimizers, and a function that runs many steps in one call."""
 
+from collections.abc import Callable
 from typing import NamedTuple
 
 import keras
@@ -32,8 +33,9 @@ class Gan:
     Args:
         recipe: the hyperparameters.
         seed: of the initial weights, the latents and the dropout masks.
-        images: float32 (n, 28, 28, 1) in [-1, 1], the training images; they are put on every device once.
+        images: float32 (n, 28, 28, 1) in [-1, 1], the training images; they are put on every device.
         device: `auto`, `cpu` or `gpu`.
+        rows: of the whole training set, where `images` are a part of it that others will replace.
 
     Attributes:
         devices: those that were chosen.
@@ -44,7 +46,9 @@ class Gan:
         ConfigurationError: dft convolutions in mixed precision.
     """
 
-    def __init__(self, recipe: Recipe, seed: int, images: np.ndarray, device: DeviceChoice = "auto") -> None:
+    def __init__(
+        self, recipe: Recipe, seed: int, images: np.ndarray, device: DeviceChoice = "auto", rows: int | None = None
+    ) -> None:
         self.recipe = recipe
         self.seed = seed
         self.devices = choose_devices(device)
@@ -53,17 +57,26 @@ class Gan:
         with self.devices.strategy.scope():
             self.generator = build_generator(seed, self.convolution, recipe.precision)
             self.discriminator = build_discriminator(seed, self.convolution, recipe.precision)
-            steps = recipe.epochs * (len(images) // recipe.batch_size)
+            steps = recipe.epochs * ((rows or len(images)) // recipe.batch_size)
             self.generator_optimizer = adam(recipe.generator_learning_rate, recipe, steps, "generator_adam")
             self.discriminator_optimizer = adam(recipe.discriminator_learning_rate, recipe, steps, "discriminator_adam")
             # built before the first trace: otherwise the step is traced twice, and restoring would miss the moments
             self.generator_optimizer.build(self.generator.trainable_variables)
             self.discriminator_optimizer.build(self.discriminator.trainable_variables)
             self._averages = _copies(self.generator) if recipe.average_half_life_images else []
-            self._images = tf.Variable(images, trainable=False)
+            self._images = tf.Variable(images, trainable=False, shape=[None, *IMAGE_SHAPE])
         orders = tf.TensorSpec([None, recipe.batch_size], tf.int32)
         self._run = tf.function(self._run_steps, input_signature=[orders, tf.TensorSpec([], tf.int32)])
         self._generate = tf.function(self._inference, input_signature=[tf.TensorSpec([None, LATENT_SIZE], tf.float32)])
+
+    def replace_images(self, read: Callable[[], np.ndarray]) -> None:
+        """Put other images on every device, float32 (n, 28, 28, 1) in [-1, 1] for any n.
+
+        Args:
+            read: gives them; those before are given up first, so that memory need not hold both.
+        """
+        self._images.assign(np.empty((0, *IMAGE_SHAPE), np.float32))
+        self._images.assign(read())
 
     def run(self, order: np.ndarray, first_step: int) -> StepMetrics:
         """Train on batches in one compiled call.

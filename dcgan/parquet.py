@@ -61,19 +61,46 @@ def write_row_groups(path: Path, groups: Iterable[tuple[np.ndarray, np.ndarray]]
             writer.write_batch(pa.record_batch([tensors, pa.array(labels)], schema=schema))
 
 
-def row_groups(path: Path) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+def row_group_sizes(path: Path) -> list[int]:
+    """Return the rows of each row group, as the file declares them.
+
+    Raises:
+        DataError: the file is not a Parquet file of this schema.
+    """
+    with _opened(path) as file:
+        return [file.metadata.row_group(index).num_rows for index in range(file.num_row_groups)]
+
+
+def row_groups(path: Path, indices: Iterable[int] | None = None) -> Iterator[tuple[np.ndarray, np.ndarray]]:
     """Yield (images float32 (n, 28, 28, 1) in [-1, 1], labels uint8 (n,) from 0 to 9) of each row group in turn.
 
     The arrays are read-only views of what Parquet decoded.
 
+    Args:
+        path: the file.
+        indices: of the row groups, in the order in which they are read; None = all. Empty ones are passed over.
+
     Raises:
-        DataError: the file is not a Parquet file of this schema, or a value is null, not finite or out of range.
+        DataError: the file is not a Parquet file of this schema, lacks a row group, or a value is null, not finite or
+            out of range.
     """
     with _opened(path) as file:
-        for index in range(file.num_row_groups):
+        for index in range(file.num_row_groups) if indices is None else indices:
+            if index >= file.num_row_groups:
+                raise DataError(f"{path}: holds {file.num_row_groups} row groups; expected at least {index + 1}.")
             if file.metadata.row_group(index).num_rows:
                 table = file.read_row_group(index)
                 yield _images(path, table["image"]), _labels(path, table["label"])
+
+
+def label_column(path: Path) -> np.ndarray:
+    """Return the labels alone, uint8 (n,) from 0 to 9.
+
+    Raises:
+        DataError: the file is not a Parquet file of this schema, or a label is null or out of range.
+    """
+    with _opened(path) as file:
+        return _labels(path, file.read(["label"])["label"])
 
 
 def read_parquet(path: Path, rows: int | None = None) -> tuple[np.ndarray, np.ndarray]:

@@ -30,6 +30,11 @@ class Recipe(BaseModel):
     beta_2: float = Field(default=0.999, ge=0, lt=1, description="decay of Adam's second moment, both networks")
     checkpoint_every: PositiveInt = Field(description="epochs between checkpoints; the last epoch always has one")
     max_images: PositiveInt | None = Field(default=None, description="train on the first so many images; None = all")
+    shuffle_images: PositiveInt = Field(
+        default=65_536,
+        description="images that are shuffled together and held on the device; "
+        "a larger set streams from the disk in parts of this size",
+    )
     decay_from: float = Field(
         default=1.0, ge=0, le=1, description="share of the training after which both learning rates fall to zero"
     )

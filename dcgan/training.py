@@ -12,10 +12,11 @@ import numpy as np
 
 from dcgan.checkpoint import Checkpoint, EpochRecord, best_epoch
 from dcgan.device import DeviceChoice
-from dcgan.errors import DataError, TrainingDivergedError
+from dcgan.errors import TrainingDivergedError
 from dcgan.gan import Gan, StepMetrics
+from dcgan.parts import ParquetImages, Part, Streamed, Whole, parts_of
 from dcgan.provenance import Configuration
-from dcgan.randomness import epoch_order, fixed_latents
+from dcgan.randomness import fixed_latents
 from dcgan.recipe import LATENT_SIZE, Recipe
 from dcgan.rendering import GRID_SIDE, image_grid
 from dcgan.showcase import Showcase
@@ -56,7 +57,7 @@ class EpochReport:
 
 def train(
     configuration: Configuration,
-    images: np.ndarray,
+    images: np.ndarray | ParquetImages,
     start: Checkpoint | None = None,
     device: DeviceChoice = "auto",
     evaluate: Callable[[keras.Model], Mapping[str, float]] | None = None,
@@ -66,26 +67,23 @@ def train(
 
     Args:
         configuration: recipe, seed and the data set's digest.
-        images: float32 (n, 28, 28, 1) in [-1, 1], the training images.
+        images: the training images, float32 (n, 28, 28, 1) in [-1, 1], or a file of them, of which no more than the
+            recipe's `shuffle_images` are in memory at a time.
         start: the state to go on from; its later bits are those of a training never interrupted.
         device: `auto`, `cpu` or `gpu`.
         evaluate: gives the figures of the generator that is shown; asked every `evaluate_every` epochs and at the end.
         on_progress: told how far it is, about once a second.
 
     Raises:
-        DataError: a batch is larger than the data.
+        DataError: a batch is larger than the data, or the file is damaged.
         TrainingDivergedError: a loss is not finite; the epoch is not reported.
         CheckpointError: `start` holds other arrays than this model.
         DeviceError: the device is not there.
     """
     recipe = configuration.recipe
-    images = images[: recipe.max_images]
-    if recipe.batch_size > len(images):
-        raise DataError(
-            f"A batch of {recipe.batch_size} images is larger than the training set of {len(images)}; "
-            "expected a smaller batch_size or more data."
-        )
-    gan = Gan(recipe, configuration.seed, images, device)
+    parts, held = parts_of(images, recipe)
+    gan = Gan(recipe, configuration.seed, held, device, parts.rows)
+    del held  # the device has its own copy
     history, best = _history(start), dict(start.best) if start else {}
     if start:
         gan.restore(start.arrays)
@@ -93,13 +91,12 @@ def train(
     latents = fixed_latents(configuration.seed, GRID_SIDE**2, LATENT_SIZE)
     clock = _EpochClock()
     for epoch in range(len(history) + 1, recipe.epochs + 1):
-        order = epoch_order(configuration.seed, epoch, len(images), recipe.batch_size)
-        metrics = _run_epoch(gan, order, epoch, clock, on_progress)
+        metrics = _run_epoch(gan, parts, epoch, clock, on_progress)
         arrays = gan.state()
         generator = showcase.generator(arrays)
         grid = image_grid(np.asarray(generator(latents, training=False)))
         figures = evaluate(generator) if evaluate and _is_due(recipe, epoch) else {}
-        seconds, record = clock.finish(epoch, len(order), recipe.batch_size, metrics, figures)
+        seconds, record = clock.finish(epoch, parts.steps_per_epoch, recipe.batch_size, metrics, figures)
         history.append((record, grid))
         if recipe.releases == "best" and best_epoch(record for record, _ in history) == epoch:
             best = {weight.path: weight.numpy() for weight in generator.weights}
@@ -116,32 +113,44 @@ def _history(start: Checkpoint | None) -> list[tuple[EpochRecord, np.ndarray]]:
 
 
 def _run_epoch(
-    gan: Gan, order: np.ndarray, epoch: int, clock: "_EpochClock", on_progress: Callable[[Progress], None]
+    gan: Gan, parts: Whole | Streamed, epoch: int, clock: "_EpochClock", on_progress: Callable[[Progress], None]
 ) -> StepMetrics:
     """Run an epoch's steps in compiled calls of about a second, and return every step's metrics."""
-    first_step = (epoch - 1) * len(order)
-    parts: list[StepMetrics] = []
+    steps = parts.steps_per_epoch
+    first_step = (epoch - 1) * steps
+    measured: list[StepMetrics] = []
     done = 0
-    while done < len(order):
-        batches = order[done : done + clock.steps_per_call]
+    for batches in _calls(gan, parts.epoch(gan.seed, epoch), clock):
         with clock.running(len(batches)):
-            part = gan.run(batches, first_step + done)
-        _require_finite(part, epoch, first_step + done)
-        parts.append(part)
+            metrics = gan.run(batches, first_step + done)
+        _require_finite(metrics, epoch, first_step + done)
+        measured.append(metrics)
         done += len(batches)
         on_progress(
             Progress(
                 epoch=epoch,
                 epochs=gan.recipe.epochs,
                 step=done,
-                steps_per_epoch=len(order),
+                steps_per_epoch=steps,
                 batch_size=gan.recipe.batch_size,
-                generator_loss=float(part.generator_loss[-1]),
-                discriminator_loss=float(part.discriminator_loss[-1]),
+                generator_loss=float(metrics.generator_loss[-1]),
+                discriminator_loss=float(metrics.discriminator_loss[-1]),
                 images_per_second=gan.recipe.batch_size / clock.seconds_per_step,
             )
         )
-    return StepMetrics(*map(np.concatenate, zip(*parts, strict=True)))
+    return StepMetrics(*map(np.concatenate, zip(*measured, strict=True)))
+
+
+def _calls(gan: Gan, parts: Iterator[Part], clock: "_EpochClock") -> Iterator[np.ndarray]:
+    """Put one part after another on the device, and yield its batches, int32 (steps, batch_size), call by call."""
+    for part in parts:
+        if part.read:
+            gan.replace_images(part.read)
+        done = 0
+        while done < len(part.order):
+            batches = part.order[done : done + clock.steps_per_call]
+            yield batches
+            done += len(batches)
 
 
 def _require_finite(metrics: StepMetrics, epoch: int, first_step: int) -> None:

@@ -62,8 +62,9 @@ def train(run: Run, dataset: Manifest, device: "DeviceChoice") -> Trained:
     It is called, never submitted: the main thread is where SIGTERM arrives.
     """
     import_tensorflow()
-    from dcgan.dataset import load_split
+    from dcgan.dataset import check_split
     from dcgan.device import choose_devices
+    from dcgan.parts import ParquetImages
     from dcgan.quality.while_training import epoch_evaluator
     from dcgan.training import train as epoch_reports
     from tasks.tracking.runs import EpochLog, system_metrics, tag_run
@@ -78,7 +79,7 @@ def train(run: Run, dataset: Manifest, device: "DeviceChoice") -> Trained:
     tag_run(store, run.run_id, {"dcgan.device": ", ".join(devices.names), **exactness(devices.kind, start)})
     if start:
         _record(start, folder, log)
-    images, _ = load_split(settings.prepared / dataset.digest, dataset, "train")
+    images = ParquetImages(check_split(settings.prepared / dataset.digest, dataset, "train"))
     evaluate = epoch_evaluator(reference_of(dataset, "evaluator")) if run.configuration.recipe.evaluate_every else None
     speeds = []
     with ProgressDisplay() as display, system_metrics(store, run.run_id):

@@ -14,7 +14,15 @@ from hypothesis import strategies as st
 from dcgan.errors import DataError
 from dcgan.idx import read_images, read_labels
 from dcgan.mnist import TRAIN
-from dcgan.parquet import ROW_GROUP_ROWS, normalise, read_parquet, row_groups, write_parquet
+from dcgan.parquet import (
+    ROW_GROUP_ROWS,
+    label_column,
+    normalise,
+    read_parquet,
+    row_group_sizes,
+    row_groups,
+    write_parquet,
+)
 from tests.faults.parquet import BAD_COLUMNS, BLACK, GOOD, tensors, write_table
 
 
@@ -70,6 +78,23 @@ def test_row_groups_follow_each_other(rows, digits, tmp_path):
     groups = list(row_groups(tmp_path / "x.parquet"))
     assert [len(group) for _, group in groups] == [min(ROW_GROUP_ROWS, rows)] + [1] * (rows > ROW_GROUP_ROWS)
     np.testing.assert_array_equal(np.concatenate([group for _, group in groups]), labels)
+
+
+def test_row_groups_are_read_by_number(digits, tmp_path):
+    """Row groups can be named, in any order; one that is not there is one sentence."""
+    path, labels = tmp_path / "x.parquet", np.resize(digits[1], 2 * ROW_GROUP_ROWS + 1)
+    write_parquet(path, np.resize(digits[0], (len(labels), 28, 28)), labels, {})
+    assert row_group_sizes(path) == [ROW_GROUP_ROWS, ROW_GROUP_ROWS, 1]
+    (_, last), (_, first) = row_groups(path, [2, 0])
+    np.testing.assert_array_equal(last, labels[-1:])
+    np.testing.assert_array_equal(first, labels[:ROW_GROUP_ROWS])
+    with pytest.raises(DataError, match=r"holds 3 row groups; expected at least 4\.$"):
+        next(row_groups(path, [3]))
+
+
+def test_labels_alone(digits, digits_file):
+    """The labels can be read without the images."""
+    np.testing.assert_array_equal(label_column(digits_file), digits[1])
 
 
 @pytest.mark.parametrize(("rows", "found"), [(1, 1), (599, 599), (600, 600), (601, 600)])
