@@ -5,13 +5,13 @@ Why rows are shuffled within parts, and what that costs, is told in docs/decisio
 
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
-from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 
 from dcgan.errors import DataError
-from dcgan.parquet import read_parquet, row_group_sizes, row_groups
+from dcgan.parquet import read_parquet, row_groups
+from dcgan.parquet_images import ParquetImages
 from dcgan.randomness import epoch_order
 from dcgan.recipe import IMAGE_SHAPE, Recipe
 from dcgan.shuffling import Run, shuffled_runs
@@ -30,27 +30,6 @@ class Part(NamedTuple):
 
     order: np.ndarray
     read: Callable[[], np.ndarray] | None
-
-
-class ParquetImages:
-    """The images of a Parquet file, none of them read yet.
-
-    Args:
-        path: the file, in the schema of dcgan/parquet.py.
-
-    Attributes:
-        group_rows: the rows of each row group.
-
-    Raises:
-        DataError: the file is not of that schema.
-    """
-
-    def __init__(self, path: Path) -> None:
-        self.path = path
-        self.group_rows = row_group_sizes(path)
-
-    def __len__(self) -> int:
-        return sum(self.group_rows)
 
 
 class Whole:

@@ -14,7 +14,8 @@ from dcgan.checkpoint import Checkpoint, EpochRecord, best_epoch
 from dcgan.device import DeviceChoice
 from dcgan.errors import TrainingDivergedError
 from dcgan.gan import Gan, StepMetrics
-from dcgan.parts import ParquetImages, Part, Streamed, Whole, parts_of
+from dcgan.parquet_images import ParquetImages
+from dcgan.parts import Part, Streamed, Whole, parts_of
 from dcgan.provenance import Configuration
 from dcgan.randomness import fixed_latents
 from dcgan.recipe import LATENT_SIZE, Recipe

@@ -40,16 +40,19 @@ class Examiner:
     """
 
     def __init__(self, dataset: Manifest) -> None:
-        from dcgan.dataset import load_split
+        from dcgan.dataset import check_split, load_split
+        from dcgan.parquet import label_column
+        from dcgan.parquet_images import ParquetImages
         from dcgan.quality.bounds import bounds_for
         from dcgan.quality.evaluator import BUNDLED
         from dcgan.quality.memorisation import prepare_held_out
 
         settings = read_settings()
         folder = settings.prepared / dataset.digest
-        (images, labels), (test_images, _) = (load_split(folder, dataset, split) for split in ("train", "test"))
+        test_images, _ = load_split(folder, dataset, "test")
+        path = check_split(folder, dataset, "train")
         self._count = len(test_images)
-        self._held_out = prepare_held_out(images, labels, test_images)
+        self._held_out = prepare_held_out(ParquetImages(path), label_column(path), test_images)
         self._evaluator, self._judge = reference_of(dataset, "evaluator"), reference_of(dataset, "judge")
         self.quality_bounds, self.judge_bounds = (
             bounds_for(reference, self._held_out, test_images, BUNDLED, settings.evaluators / dataset.digest)

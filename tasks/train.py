@@ -64,7 +64,7 @@ def train(run: Run, dataset: Manifest, device: "DeviceChoice") -> Trained:
     import_tensorflow()
     from dcgan.dataset import check_split
     from dcgan.device import choose_devices
-    from dcgan.parts import ParquetImages
+    from dcgan.parquet_images import ParquetImages
     from dcgan.quality.while_training import epoch_evaluator
     from dcgan.training import train as epoch_reports
     from tasks.tracking.runs import EpochLog, system_metrics, tag_run

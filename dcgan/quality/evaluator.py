@@ -1,6 +1,7 @@
 """A classifier with fixed weights: bundled for MNIST, trained once and kept for any other data set."""
 
 import logging
+from collections.abc import Callable
 from pathlib import Path
 
 import keras
@@ -64,14 +65,14 @@ class Evaluator:
 
 
 def evaluator_for(
-    role: Role, dataset_digest: str, train: Split, test: Split, cache: Path, bundled: Path = BUNDLED
+    role: Role, dataset_digest: str, train: Callable[[], Split], test: Split, cache: Path, bundled: Path = BUNDLED
 ) -> Evaluator:
     """Return the classifier of a data set: bundled, or cached, or trained now (a minute or two) and cached.
 
     Args:
         role: the evaluator or the judge.
         dataset_digest: names the data set; part of the cache's paths.
-        train: the training half, which it learns.
+        train: gives the training half, which it learns; called only if there is something to train.
         test: the test half, on which its accuracy is measured.
         cache: the folder where trained weights are kept, a folder for each data set.
         bundled: the folder of the weights that come with the project.
@@ -82,7 +83,7 @@ def evaluator_for(
     """
     if (found := find_evaluator(role, dataset_digest, cache, bundled)) is not None:
         return found
-    stored = train_weights(PLANS[role], dataset_digest, train, test)
+    stored = train_weights(PLANS[role], dataset_digest, train(), test)
     save_weights(cache / dataset_digest / f"{role}.npz", stored)
     return Evaluator(stored)
 

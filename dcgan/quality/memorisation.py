@@ -6,14 +6,16 @@ section 3, from which the comparison per cell is taken, too: a "1" is always nea
 are Euclidean over the 784 pixels in [-1, 1].
 """
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import NamedTuple
 
 import numpy as np
 
 from dcgan.mnist import CLASSES
+from dcgan.parquet_images import ParquetImages
 from dcgan.quality.noise import Estimate, bootstrap_counts, mean_of, with_bootstrap
-from dcgan.quality.view import check_images, check_labels
+from dcgan.quality.view import check_count, check_images, check_labels
 
 COPY_QUANTILE = 0.01
 ROWS_PER_BLOCK = 1000
@@ -32,13 +34,13 @@ class HeldOut:
     """What images that are no copies look like.
 
     Attributes:
-        training: float32 (m, 28, 28, 1), the training images.
+        training: float32 (m, 28, 28, 1), the training images, or a file of them.
         labels: (m,), their labels, which part the space into cells: an image belongs to its nearest one's.
         median: of the held-out images' distances.
         thresholds: float64 (10,), for each cell the distance that one held-out image in a hundred stays below.
     """
 
-    training: np.ndarray
+    training: np.ndarray | ParquetImages
     labels: np.ndarray
     median: float
     thresholds: np.ndarray
@@ -78,18 +80,20 @@ class Pairs(NamedTuple):
     thresholds: np.ndarray
 
 
-def prepare_held_out(training: np.ndarray, labels: np.ndarray | None, held_out: np.ndarray) -> HeldOut:
+def prepare_held_out(training: np.ndarray | ParquetImages, labels: np.ndarray | None, held_out: np.ndarray) -> HeldOut:
     """Return what `measure_copying` compares with.
 
     Args:
-        training: float32 (m, 28, 28, 1) in [-1, 1].
+        training: float32 (m, 28, 28, 1) in [-1, 1], or a file of such, which is then read again in every search.
         labels: integers (m,) from 0 to 9.
         held_out: float32 (n, 28, 28, 1) in [-1, 1], none of them among the training images.
 
     Raises:
         DataError: images or labels are not these.
     """
-    check_images(training, "training images")
+    check_count(len(training), "training images")
+    for block in _blocks(training):
+        check_images(block, "training images", minimum=0)
     check_images(held_out, "test images")
     known = check_labels(labels, len(training), "training images")
     rows, distances = nearest_training(held_out, training)
@@ -127,28 +131,38 @@ def closest_pairs(images: np.ndarray, nearest: Nearest, held_out: HeldOut, count
     return Pairs(images[order], held_out.training[nearest.rows[order]], nearest.distances[order], thresholds[order])
 
 
-def nearest_training(images: np.ndarray, training: np.ndarray) -> Nearest:
+def nearest_training(images: np.ndarray, training: np.ndarray | ParquetImages) -> Nearest:
     """Return the nearest of `training` (m, 28, 28, 1) for each of `images` (n, 28, 28, 1), both float32.
 
     The search is in float32, with bounded memory; the distance of what it finds is then computed in float64.
     """
-    flat, columns = images.reshape(len(images), -1), training.reshape(len(training), -1)
-    half_norms = np.einsum("ij,ij->i", columns, columns) / 2
-    blocks = (flat[start : start + ROWS_PER_BLOCK] for start in range(0, len(flat), ROWS_PER_BLOCK))
-    parts = [_nearest_to_block(block, columns, half_norms) for block in blocks]
-    return Nearest(*(np.concatenate(part) for part in zip(*parts, strict=True)))
+    flat = images.reshape(len(images), -1)
+    best, rows, found = np.full(len(flat), np.inf, np.float32), np.zeros(len(flat), np.int64), np.empty_like(flat)
+    parts = [slice(start, start + ROWS_PER_BLOCK) for start in range(0, len(flat), ROWS_PER_BLOCK)]
+    start = 0
+    for block in _blocks(training):
+        columns = block.reshape(len(block), -1)
+        half_norms = np.einsum("ij,ij->i", columns, columns) / 2
+        for part in parts:
+            scores, closest = _nearest_in_block(flat[part], columns, half_norms)
+            nearer = scores < best[part]
+            best[part][nearer] = scores[nearer]
+            rows[part][nearer] = start + closest[nearer]
+            found[part][nearer] = columns[closest[nearer]]
+        start += len(block)
+    distances = [np.linalg.norm(flat[part].astype(np.float64) - found[part], axis=1) for part in parts]
+    return Nearest(rows, np.concatenate(distances))
 
 
-def _nearest_to_block(rows: np.ndarray, columns: np.ndarray, half_norms: np.ndarray) -> Nearest:
-    """Minimise |y|²/2 - xᵀy, which is |x - y|²/2 but for the |x|²/2 that all y share."""
-    best = np.full(len(rows), np.inf, np.float32)
-    nearest = np.zeros(len(rows), np.int64)
-    for start in range(0, len(columns), COLUMNS_PER_BLOCK):
-        block = slice(start, start + COLUMNS_PER_BLOCK)
-        scores = rows @ columns[block].T
-        np.subtract(half_norms[block], scores, out=scores)
-        closest = scores.argmin(axis=1)
-        found = scores[np.arange(len(rows)), closest]
-        nearest = np.where(found < best, start + closest, nearest)
-        best = np.minimum(best, found)
-    return Nearest(nearest, np.linalg.norm(rows.astype(np.float64) - columns[nearest], axis=1))
+def _blocks(training: np.ndarray | ParquetImages) -> Iterator[np.ndarray]:
+    if isinstance(training, ParquetImages):
+        return training.blocks()
+    return (training[start : start + COLUMNS_PER_BLOCK] for start in range(0, len(training), COLUMNS_PER_BLOCK))
+
+
+def _nearest_in_block(rows: np.ndarray, columns: np.ndarray, half_norms: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Minimise |y|²/2 - xᵀy, which is |x - y|²/2 but for the |x|²/2 that all y share; return minima and their y."""
+    scores = rows @ columns.T
+    np.subtract(half_norms, scores, out=scores)
+    closest = scores.argmin(axis=1)
+    return scores[np.arange(len(rows)), closest], closest

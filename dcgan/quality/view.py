@@ -43,12 +43,21 @@ def check_images(images: np.ndarray, what: str = "images to evaluate", minimum: 
     shape = " × ".join(map(str, IMAGE_SHAPE))
     if images.shape[1:] != IMAGE_SHAPE or images.dtype != np.float32:
         raise DataError(f"The {what} are {images.dtype} {images.shape}; expected float32 (n, {shape}).")
-    if len(images) < minimum:
-        raise DataError(f"There are {len(images)} {what}; expected at least {minimum}.")
+    check_count(len(images), what, minimum)
     if not np.isfinite(images).all():
         raise DataError(f"The {what} hold values that are not finite; expected values from -1 to 1.")
     if (low := images.min()) < -1 or (high := images.max()) > 1:
         raise DataError(f"The {what} hold the value {low if low < -1 else high:.4g}; expected values from -1 to 1.")
+
+
+def check_count(count: int, what: str, minimum: int = MIN_IMAGES) -> None:
+    """Refuse fewer images than a figure needs.
+
+    Raises:
+        DataError: how many there are.
+    """
+    if count < minimum:
+        raise DataError(f"There are {count} {what}; expected at least {minimum}.")
 
 
 def check_labels(labels: np.ndarray | None, count: int, what: str) -> np.ndarray:

@@ -11,7 +11,8 @@ from dcgan.gan import Gan, StepMetrics
 from dcgan.idx import read_images
 from dcgan.mnist import TRAIN
 from dcgan.parquet import normalise, write_row_groups
-from dcgan.parts import ParquetImages, Streamed, Whole, parts_of
+from dcgan.parquet_images import ParquetImages
+from dcgan.parts import Streamed, Whole, parts_of
 from dcgan.provenance import Configuration
 from dcgan.recipe import FAST
 from dcgan.shuffling import shuffled_runs

@@ -81,7 +81,7 @@ def test_training_learns(train_half, test_half):
 def test_mnist_has_the_bundled_weights(test_half, tmp_path):
     """For the bundled data set's digest nothing is trained and nothing is written."""
     digest = load_weights(BUNDLED / "judge.npz").card.dataset_digest
-    found = evaluator_for("judge", digest, test_half, test_half, tmp_path)
+    found = evaluator_for("judge", digest, pytest.fail, test_half, tmp_path)
     assert found.card == load_weights(BUNDLED / "judge.npz").card
     assert not list(tmp_path.iterdir())
 
@@ -89,7 +89,7 @@ def test_mnist_has_the_bundled_weights(test_half, tmp_path):
 def test_another_data_set_trains_its_own_once(train_half, test_half, tmp_path, caplog):
     """The weights are cached by the data set's digest; a damaged file is named and made again, the same."""
     train, test = (tuple(array[:1000] for array in half) for half in (train_half, test_half))
-    first = evaluator_for("evaluator", "a" * 64, train, test, tmp_path)
+    first = evaluator_for("evaluator", "a" * 64, lambda: train, test, tmp_path)
     path = tmp_path / ("a" * 64) / "evaluator.npz"
     content = path.read_bytes()
     assert first.card.dataset_digest == "a" * 64
@@ -97,12 +97,12 @@ def test_another_data_set_trains_its_own_once(train_half, test_half, tmp_path, c
 
     path.touch()
     time = path.stat().st_mtime_ns
-    assert evaluator_for("evaluator", "a" * 64, train, test, tmp_path).card == first.card
+    assert evaluator_for("evaluator", "a" * 64, lambda: train, test, tmp_path).card == first.card
     assert path.stat().st_mtime_ns == time
 
     path.write_bytes(content[:-100])
     with caplog.at_level("WARNING", "dcgan"):
-        evaluator_for("evaluator", "a" * 64, train, test, tmp_path)
+        evaluator_for("evaluator", "a" * 64, lambda: train, test, tmp_path)
     assert "The evaluator that was kept is of no use: " in caplog.text
     assert path.read_bytes() == content
     assert [file.name for file in path.parent.iterdir()] == ["evaluator.npz"]
@@ -111,9 +111,9 @@ def test_another_data_set_trains_its_own_once(train_half, test_half, tmp_path, c
 def test_a_data_set_without_labels_has_no_evaluator(train_half, test_half, tmp_path):
     """Labels absent: one sentence, nothing written."""
     with pytest.raises(DataError, match="The training images have no labels"):
-        evaluator_for("evaluator", "b" * 64, (train_half[0], None), test_half, tmp_path)
+        evaluator_for("evaluator", "b" * 64, lambda: (train_half[0], None), test_half, tmp_path)
     with pytest.raises(DataError, match="The test images have no labels"):
-        evaluator_for("evaluator", "b" * 64, train_half, (test_half[0], None), tmp_path)
+        evaluator_for("evaluator", "b" * 64, lambda: train_half, (test_half[0], None), tmp_path)
     assert not list(tmp_path.iterdir())
 
 

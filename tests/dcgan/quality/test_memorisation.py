@@ -5,6 +5,8 @@ import pytest
 from scipy.spatial.distance import cdist
 
 from dcgan.errors import DataError
+from dcgan.parquet import label_column, write_row_groups
+from dcgan.parquet_images import ParquetImages
 from dcgan.quality import memorisation
 from dcgan.quality.memorisation import closest_pairs, measure_copying, nearest_training, prepare_held_out
 
@@ -18,6 +20,21 @@ def test_the_nearest_training_image_is_the_nearest(train_half, test_images, monk
     nearest = nearest_training(images, training)
     np.testing.assert_array_equal(nearest.rows, every.argmin(axis=1))
     np.testing.assert_allclose(nearest.distances, every.min(axis=1), rtol=1e-12)
+
+
+def test_a_file_is_searched_like_an_array(train_half, test_images, tmp_path):
+    """Training images in a Parquet file give the rows, thresholds and images that the same ones in memory give."""
+    images, labels = (array[:5000] for array in train_half)
+    path = tmp_path / "train.parquet"
+    write_row_groups(path, ((images[i : i + 1900], labels[i : i + 1900]) for i in (0, 1900, 3800)), {})
+    from_file = prepare_held_out(ParquetImages(path), label_column(path), test_images)
+    from_memory = prepare_held_out(images, labels, test_images)
+    np.testing.assert_allclose(from_file.thresholds, from_memory.thresholds, rtol=1e-12)
+    copies = np.array([4999, 0, 1899, 1900])
+    np.testing.assert_array_equal(from_file.training[copies], images[copies])
+    found = nearest_training(images[copies], from_file.training)
+    np.testing.assert_array_equal(found.rows, copies)
+    np.testing.assert_array_equal(found.distances, 0)
 
 
 def test_training_images_are_copies(held_out):
