@@ -3,7 +3,7 @@
 import argparse
 import importlib
 
-PROGRAMS = ("step", "pipeline")
+PROGRAMS = ("step", "pipeline", "scale", "rendering")
 
 
 def main() -> None:

@@ -4,7 +4,7 @@ import json
 import os
 import subprocess
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -22,16 +22,27 @@ class Worker:
         module: what it runs, below benchmarks.peers.
         batch_size: of its steps.
         environment: variables on top of this process's own.
+        arguments: what else it is told.
+        steps: in a turn; None = as many as take about a second and a half.
 
     Attributes:
         versions: of the packages that compute.
         turns: seconds per step of every turn so far.
+        peak_memory_mb: the most memory that it had held when it answered last.
     """
 
-    def __init__(self, python: Path | str, module: str, batch_size: int, environment: Mapping[str, str]) -> None:
+    def __init__(
+        self,
+        python: Path | str,
+        module: str,
+        batch_size: int,
+        environment: Mapping[str, str],
+        arguments: Sequence[str] = (),
+        steps: int | None = None,
+    ) -> None:
         self._module = module
         self._process = subprocess.Popen(
-            [python, "-m", f"benchmarks.peers.{module}", str(batch_size)],
+            [python, "-m", f"benchmarks.peers.{module}", str(batch_size), *arguments],
             cwd=CHECKOUT,
             env={**os.environ, "PYTHONPATH": str(CHECKOUT), "TF_CPP_MIN_LOG_LEVEL": "3", **environment},
             stdin=subprocess.PIPE,
@@ -41,12 +52,13 @@ class Worker:
         )
         self.versions: dict[str, str] = {}
         self.turns: list[float] = []
-        self._steps = 1
+        self.peak_memory_mb = 0.0
+        self._steps = steps
 
     def __enter__(self) -> Self:
         """Wait until it is warm, and find how many steps fill a turn."""
         self.versions = self._answer()["versions"]
-        self._steps = max(1, round(SECONDS_PER_TURN / self._measure(2)))
+        self._steps = self._steps or max(1, round(SECONDS_PER_TURN / self._measure(2)))
         return self
 
     def take_turn(self) -> None:
@@ -57,7 +69,9 @@ class Worker:
     def _measure(self, steps: int) -> float:
         self._process.stdin.write(f"{steps}\n")
         self._process.stdin.flush()
-        return self._answer()["seconds"] / steps
+        answer = self._answer()
+        self.peak_memory_mb = answer["peak_memory_mb"]
+        return answer["seconds"] / steps
 
     def _answer(self) -> dict:
         if line := self._process.stdout.readline():
