@@ -120,3 +120,9 @@ def test_no_epoch_is_best_where_none_was_evaluated(checkpoints):
     """Without figures there is no best."""
     records = [record.model_copy(update={"metrics": {}}) for record in checkpoints[-1].description.records]
     assert best_epoch(records) is None
+
+
+def test_an_evaluation_tells_its_time(checkpoints):
+    """Every evaluated epoch says how much of its time its evaluation took."""
+    for record in checkpoints[-1].description.records:
+        assert 0 < record.metrics["evaluation_seconds"] < record.metrics["epoch_seconds"]
