@@ -1,6 +1,7 @@
 """The adversarial training step: both networks, both optimizers, and a function that runs many steps in one call."""
 
-from collections.abc import Callable
+from collections.abc import Iterable
+from itertools import chain
 from typing import NamedTuple
 
 import keras
@@ -35,7 +36,7 @@ class Gan:
         seed: of the initial weights, the latents and the dropout masks.
         images: float32 (n, 28, 28, 1) in [-1, 1], the training images; they are put on every device.
         device: `auto`, `cpu` or `gpu`.
-        rows: of the whole training set, where `images` are a part of it that others will replace.
+        rows: of the whole training set, where `images` have only the size of a part, and others will replace them.
 
     Attributes:
         devices: those that were chosen.
@@ -64,19 +65,23 @@ class Gan:
             self.generator_optimizer.build(self.generator.trainable_variables)
             self.discriminator_optimizer.build(self.discriminator.trainable_variables)
             self._averages = _copies(self.generator) if recipe.average_half_life_images else []
-            self._images = tf.Variable(images, trainable=False, shape=[None, *IMAGE_SHAPE])
+            self._images = tf.Variable(images, trainable=False)
         orders = tf.TensorSpec([None, recipe.batch_size], tf.int32)
         self._run = tf.function(self._run_steps, input_signature=[orders, tf.TensorSpec([], tf.int32)])
         self._generate = tf.function(self._inference, input_signature=[tf.TensorSpec([None, LATENT_SIZE], tf.float32)])
 
-    def replace_images(self, read: Callable[[], np.ndarray]) -> None:
-        """Put other images on every device, float32 (n, 28, 28, 1) in [-1, 1] for any n.
+    def replace_images(self, kept: np.ndarray, blocks: Iterable[np.ndarray]) -> None:
+        """Put other images in the place of those on every device; what is in memory besides is one block.
 
         Args:
-            read: gives them; those before are given up first, so that memory need not hold both.
+            kept: the rows of images that stay; they become the first ones.
+            blocks: the others, float32 (n, 28, 28, 1) in [-1, 1]; with those, no more than there were in the beginning.
         """
-        self._images.assign(np.empty((0, *IMAGE_SHAPE), np.float32))
-        self._images.assign(read())
+        filled = 0
+        for images in chain([tf.gather(self._images, kept).numpy()], blocks):
+            rows = slice(filled, filled + len(images))
+            self.devices.strategy.extended.update(self._images, _write, args=(rows, images))
+            filled = rows.stop
 
     def run(self, order: np.ndarray, first_step: int) -> StepMetrics:
         """Train on batches in one compiled call.
@@ -201,6 +206,10 @@ def _metrics(real_logits: tf.Tensor, generated_logits: tf.Tensor) -> StepMetrics
         tf.reduce_mean(tf.cast(real_logits > 0, tf.float32)),
         tf.reduce_mean(tf.cast(generated_logits < 0, tf.float32)),
     )
+
+
+def _write(images: tf.Variable, rows: slice, new: np.ndarray) -> None:
+    images[rows].assign(new)
 
 
 def _copies(network: keras.Model) -> list[tf.Variable]:

@@ -3,8 +3,7 @@
 Why rows are shuffled within parts, and what that costs, is told in docs/decisions/streaming.md.
 """
 
-from collections.abc import Callable, Iterator, Sequence
-from functools import partial
+from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -14,9 +13,9 @@ from dcgan.parquet import read_parquet, row_groups
 from dcgan.parquet_images import ParquetImages
 from dcgan.randomness import epoch_order
 from dcgan.recipe import IMAGE_SHAPE, Recipe
-from dcgan.shuffling import Run, shuffled_runs
+from dcgan.shuffling import most_rows, shuffled_runs
 
-NO_IMAGES = np.empty((0, *IMAGE_SHAPE), np.float32)
+NOTHING = np.empty(0, int)
 
 
 class Part(NamedTuple):
@@ -24,12 +23,13 @@ class Part(NamedTuple):
 
     Attributes:
         order: int32 (steps, batch_size), the rows of each batch.
-        read: gives the images, float32 (n, 28, 28, 1); to be called once for each part, in turn. None = those that the
-            device holds already.
+        kept: int (n,), the rows of the part before that this one begins with.
+        blocks: its other images, float32 (n, 28, 28, 1) at a time. None = the device holds the part already.
     """
 
     order: np.ndarray
-    read: Callable[[], np.ndarray] | None
+    kept: np.ndarray
+    blocks: Iterator[np.ndarray] | None
 
 
 class Whole:
@@ -47,7 +47,7 @@ class Whole:
 
     def epoch(self, seed: int, epoch: int) -> Iterator[Part]:
         """Yield the one part of an epoch, counted from 1."""
-        yield Part(epoch_order(seed, epoch, self.rows, self._batch_size), None)
+        yield Part(epoch_order(seed, epoch, self.rows, self._batch_size), NOTHING, None)
 
 
 class Streamed:
@@ -61,6 +61,7 @@ class Streamed:
     Attributes:
         rows: as above.
         steps_per_epoch: the batches that they fill.
+        capacity: the most images that a part has.
     """
 
     def __init__(self, images: ParquetImages, rows: int, recipe: Recipe) -> None:
@@ -70,40 +71,29 @@ class Streamed:
         self._path = images.path
         # of each row group, as many rows as are trained on
         self._group_rows = np.diff(np.minimum(np.cumsum(images.group_rows), rows), prepend=0)
+        self.capacity = most_rows(self._group_rows, recipe.batch_size, recipe.shuffle_images)
 
     def epoch(self, seed: int, epoch: int) -> Iterator[Part]:
-        """Yield the parts of an epoch, counted from 1; each is to be read before the next one is asked for.
+        """Yield the parts of an epoch, counted from 1.
 
         Raises:
-            DataError: when a part is read: the file is damaged, or is not the one that was opened.
+            DataError: when a block is read: the file is damaged, or is not the one that was opened.
         """
-        left = NO_IMAGES
-
-        def read(run: Run) -> np.ndarray:
-            nonlocal left
-            images = self._read(run.groups, left)
-            left = images[run.left]
-            return images
-
+        kept = NOTHING
         for run in shuffled_runs(seed, epoch, self._group_rows, self._recipe.batch_size, self._recipe.shuffle_images):
-            yield Part(run.order, partial(read, run))
+            yield Part(run.order, kept, self._blocks(run.groups))
+            kept = run.left
 
-    def _read(self, groups: Sequence[int], left: np.ndarray) -> np.ndarray:
-        """Return the images that were left over, and then those of row groups."""
-        images = np.empty((len(left) + self._group_rows[list(groups)].sum(), *IMAGE_SHAPE), np.float32)
-        images[: len(left)] = left
-        filled = len(left)
-        for group, (found, _) in zip(groups, row_groups(self._path, groups), strict=True):
+    def _blocks(self, groups: Sequence[int]) -> Iterator[np.ndarray]:
+        for group, (images, _) in zip(groups, row_groups(self._path, groups), strict=True):
             rows = self._group_rows[group]
-            if len(found) < rows:
-                raise DataError(f"{self._path}: row group {group} holds {len(found)} rows; expected at least {rows}.")
-            images[filled : filled + rows] = found[:rows]
-            filled += rows
-        return images
+            if len(images) < rows:
+                raise DataError(f"{self._path}: row group {group} holds {len(images)} rows; expected at least {rows}.")
+            yield images[:rows]
 
 
 def parts_of(images: np.ndarray | ParquetImages, recipe: Recipe) -> tuple[Whole | Streamed, np.ndarray]:
-    """Return the parts that a recipe trains on, and the images that the device is to hold from the beginning.
+    """Return the parts that a recipe trains on, and the images that the device is to hold in the beginning.
 
     A file with more images than are shuffled together is streamed. An array is there anyway, so it is one part.
 
@@ -123,5 +113,6 @@ def parts_of(images: np.ndarray | ParquetImages, recipe: Recipe) -> tuple[Whole 
     if not isinstance(images, ParquetImages):
         return Whole(rows, recipe.batch_size), images[:rows]
     if rows > recipe.shuffle_images:
-        return Streamed(images, rows, recipe), NO_IMAGES
+        parts = Streamed(images, rows, recipe)
+        return parts, np.zeros((parts.capacity, *IMAGE_SHAPE), np.float32)
     return Whole(rows, recipe.batch_size), read_parquet(images.path, rows)[0]

@@ -44,9 +44,20 @@ def shuffled_runs(
     sizes = np.asarray(group_rows)
     groups = draw.permutation(np.flatnonzero(sizes))
     left = 0
-    for run in np.array_split(groups, min(-(-sizes.sum() // shuffle_images), len(groups))):
+    for run in np.array_split(groups, _run_count(sizes, shuffle_images)):
         rows = draw.permutation(sizes[run].sum())
         order = np.concatenate([np.arange(left), left + rows])
         end = len(order) - len(order) % batch_size
         yield Run(run.tolist(), order[:end].reshape(-1, batch_size).astype(np.int32), order[end:])
         left = len(order) - end
+
+
+def most_rows(group_rows: Sequence[int] | np.ndarray, batch_size: int, shuffle_images: int) -> int:
+    """Return the most rows that a part can have in any epoch, those left over by the part before included."""
+    sizes = np.sort(group_rows)
+    groups = -(-np.count_nonzero(sizes) // _run_count(sizes, shuffle_images))
+    return int(sizes[-groups:].sum()) + batch_size - 1
+
+
+def _run_count(sizes: np.ndarray, shuffle_images: int) -> int:
+    return int(min(-(-sizes.sum() // shuffle_images), np.count_nonzero(sizes)))

@@ -152,8 +152,8 @@ def _run_epoch(
 def _calls(gan: Gan, parts: Iterator[Part], clock: "_EpochClock") -> Iterator[np.ndarray]:
     """Put one part after another on the device, and yield its batches, int32 (steps, batch_size), call by call."""
     for part in parts:
-        if part.read:
-            gan.replace_images(part.read)
+        if part.blocks is not None:
+            gan.replace_images(part.kept, part.blocks)
         done = 0
         while done < len(part.order):
             batches = part.order[done : done + clock.steps_per_call]

@@ -36,8 +36,8 @@ def _batches(gan: Gan, parts: Whole | Streamed) -> Iterator[np.ndarray]:
     """Yield batches without end, their part put on the device before them."""
     for epoch in count(1):
         for part in parts.epoch(gan.seed, epoch):
-            if part.read:
-                gan.replace_images(part.read)
+            if part.blocks is not None:
+                gan.replace_images(part.kept, part.blocks)
             yield from part.order
 
 

@@ -4,7 +4,7 @@ import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from dcgan.shuffling import shuffled_runs
+from dcgan.shuffling import most_rows, shuffled_runs
 
 SEEDS = st.integers(0, 2**31 - 1)
 GROUPS = st.lists(st.integers(0, 60), min_size=1, max_size=12).filter(any)
@@ -14,11 +14,13 @@ def batches_of(seed: int, epoch: int, group_rows: list[int], batch_size: int, sh
     """Return the rows of the file, counted from 0, that each batch of an epoch holds."""
     starts = np.cumsum([0, *group_rows])
     left, batches = np.empty(0, int), []
+    most = most_rows(group_rows, batch_size, shuffle_images)
     for run in shuffled_runs(seed, epoch, group_rows, batch_size, shuffle_images):
         rows = np.concatenate([left, *(np.arange(starts[group], starts[group + 1]) for group in run.groups)])
         batches += rows[run.order].tolist()
         left = rows[run.left]
         assert len(left) < batch_size
+        assert len(rows) <= most
         assert run.order.dtype == np.int32
     return batches
 
