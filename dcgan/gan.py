@@ -79,9 +79,9 @@ class Gan:
         """
         filled = 0
         for images in chain([tf.gather(self._images, kept).numpy()], blocks):
-            rows = slice(filled, filled + len(images))
+            rows = np.arange(filled, filled + len(images))
             self.devices.strategy.extended.update(self._images, _write, args=(rows, images))
-            filled = rows.stop
+            filled += len(images)
 
     def run(self, order: np.ndarray, first_step: int) -> StepMetrics:
         """Train on batches in one compiled call.
@@ -208,8 +208,9 @@ def _metrics(real_logits: tf.Tensor, generated_logits: tf.Tensor) -> StepMetrics
     )
 
 
-def _write(images: tf.Variable, rows: slice, new: np.ndarray) -> None:
-    images[rows].assign(new)
+def _write(images: tf.Variable, rows: np.ndarray, new: np.ndarray) -> None:
+    # in place, where to assign to a slice would first copy the whole
+    images.scatter_update(tf.IndexedSlices(new, rows))
 
 
 def _copies(network: keras.Model) -> list[tf.Variable]:
