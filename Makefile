@@ -38,7 +38,7 @@ train: $(APP)  ## train, track, render and register: the whole pipeline in this 
 	  $(call flag,SOURCE,source) $(call flag,RESUME,resume) $(call flag,DEVICE,device) $(call flag,PROMOTION,promotion) $(call given,ARGS)
 
 test: $(DEV)  ## run the default tests
-	$(RUN) pytest --numprocesses 2 --dist loadfile -m "not slow and not e2e and not browser" $(call given,ARGS)
+	$(RUN) pytest -m "not slow and not e2e and not browser" $(call given,ARGS)
 
 test-slow: $(DEV)  ## run the tests that kill, signal or compare whole processes
 	$(RUN) pytest -m slow $(call given,ARGS)

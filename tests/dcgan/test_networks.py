@@ -163,6 +163,7 @@ def test_classic_is_the_seeds_training():
         "beta_2": 0.999,
         "checkpoint_every": 15,
         "max_images": None,
+        "shuffle_images": 65_536,
         "decay_from": 1.0,
         "average_half_life_images": None,
         "releases": "last",

@@ -69,6 +69,7 @@ def test_settled_statistics_are_those_of_generated_batches(images):
     assert settled.momentum == 0.99, "the layer's own momentum is as before"
 
 
+@pytest.mark.slow
 def test_a_state_always_shows_the_same(images):
     """Showing is a pure function of the state, whatever was shown before."""
     gan = Gan(AVERAGED, 3, images)

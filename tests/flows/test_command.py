@@ -65,6 +65,7 @@ def test_the_environment_does_not_leak_into_flags(state, monkeypatch, capsys):
     assert not state.exists()
 
 
+@pytest.mark.usefixtures("prefect_server")
 @pytest.mark.parametrize(
     ("error", "code", "sentence"),
     [
@@ -84,6 +85,7 @@ def test_exit_codes(error, code, sentence, capsys):
     assert capsys.readouterr().err.startswith(sentence)
 
 
+@pytest.mark.usefixtures("prefect_server")
 def test_debug_shows_the_traceback(capsys):
     """With --debug a failure shows where it came from."""
 
@@ -142,6 +144,7 @@ def test_a_dead_prefect_is_one_sentence(state, free_port):
     assert not (state / "data").exists()
 
 
+@pytest.mark.slow
 def test_a_dead_mlflow_is_one_sentence(state, free_port, small_folder):
     """A tracking address that does not answer ends the flow with its sentence, with exit code 1."""
     uri = f"http://127.0.0.1:{free_port}"
@@ -151,6 +154,7 @@ def test_a_dead_mlflow_is_one_sentence(state, free_port, small_folder):
     assert "Traceback" not in done.stderr
 
 
+@pytest.mark.slow
 def test_a_source_that_is_not_there_is_one_sentence(state, tmp_path):
     """A folder that does not exist is named, with exit code 1, and nothing is left half done."""
     done = run(state, "--source", str(tmp_path / "nowhere"))

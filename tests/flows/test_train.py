@@ -93,6 +93,7 @@ def test_everything_is_written_under_the_state_folder(result):
     assert {"data", "runs", "mlflow.db", "mlartifacts"} <= {path.name for path in result.state.iterdir()}
 
 
+@pytest.mark.slow
 def test_a_second_run_prepares_nothing_and_registers_the_next_version(result, small_folder, log):
     """The same training again is a new run with the same bits, on the data that is already there."""
     again = dcgan(recipe="smoke", epochs=1, seed=3, source=str(small_folder), device="cpu")
@@ -101,6 +102,7 @@ def test_a_second_run_prepares_nothing_and_registers_the_next_version(result, sm
     assert again.weights_sha256 == result.summary.weights_sha256
 
 
+@pytest.mark.slow
 def test_a_flow_run_started_again_after_its_end_trains_nothing(result, small_folder, monkeypatch):
     """Declared dead when all was done, a flow run ends with the run and the version that it has made."""
     monkeypatch.setenv("PREFECT__RUNTIME__FLOW_RUN__ID", str(flow_run_of(result.summary).id))

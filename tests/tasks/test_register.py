@@ -85,6 +85,7 @@ def test_registering_again_gives_the_same_version(trained):
     assert len(Store(read_settings()).client.search_model_versions(f"run_id = '{trained.run.run_id}'")) == 1
 
 
+@pytest.mark.slow
 def test_a_model_logged_before_a_crash_is_used(trained, trained_again):
     """Killed between logging the model and making its version, the run does not log it twice."""
     store = Store(read_settings())
@@ -98,6 +99,7 @@ def test_a_model_logged_before_a_crash_is_used(trained, trained_again):
     assert len(logged) == 1
 
 
+@pytest.mark.slow
 def test_a_model_that_a_crash_left_half_logged_is_deleted(trained, trained_again):
     """Killed while it logged the model, the run ends with one logged model, the whole one."""
     store = Store(read_settings())

@@ -50,6 +50,7 @@ def test_a_store_of_unknown_kind_is_refused(monkeypatch):
         Store(read_settings())
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("state")
 def test_two_processes_create_the_store_at_once():
     """Two processes that begin with no database both succeed, with one experiment."""
@@ -65,6 +66,7 @@ def test_two_processes_create_the_store_at_once():
     assert answers[0] == answers[1] != ""
 
 
+@pytest.mark.slow
 def test_killed_while_it_is_created_the_database_is_created_again(state):
     """SIGKILL among MLflow's migrations leaves no half database, only what the next process sweeps away."""
     program = "import flows; from tasks.settings import read_settings; from tasks.tracking.store import Store;"

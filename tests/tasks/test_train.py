@@ -100,6 +100,7 @@ def test_checkpoints_are_uploaded_and_let_go(trained):
     assert list((trained.run.folder / "checkpoints").iterdir()) == []
 
 
+@pytest.mark.slow
 def test_the_library_alone_gives_the_same_bits(trained):
     """Tracking and tasks change nothing: the bare training loop ends in the same weights."""
     images, _ = load_split(read_settings().prepared / trained.dataset.digest, trained.dataset, "train")

@@ -71,6 +71,7 @@ def _write_idx(path, array):
     path.write_bytes(gzip.compress(idx_header(array) + array.tobytes()))
 
 
+@pytest.mark.slow
 def test_the_command_makes_weights_and_bounds(train_half, test_half, tmp_path, caplog):
     """On a folder of 1,000 + 1,000 digits: two files of weights and two of bounds, of that data set."""
     data, out = tmp_path / "data", tmp_path / "out"
