@@ -40,7 +40,7 @@ train: $(APP)  ## train, track, render and register: the whole pipeline in this 
 test: $(DEV)  ## run the default tests
 	$(RUN) pytest -m "not slow and not e2e and not browser" $(call given,ARGS)
 
-test-slow: $(DEV)  ## run the tests that kill, signal or compare whole processes
+test-slow: $(DEV)  ## run the tests of whole processes and crashes, and those that take long
 	$(RUN) pytest -m slow $(call given,ARGS)
 
 test-e2e: $(DEV)  ## run end to end: real servers, a real worker, a real deployment

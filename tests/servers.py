@@ -105,10 +105,12 @@ def training(
         file_kilobytes: how large a file it may write, as if the disk were full then.
         environment: more variables.
     """
+    # MLflow writes the address of the store that this process used last into its environment
+    inherited = {name: value for name, value in os.environ.items() if name != "MLFLOW_TRACKING_URI"}
     limit = ["bash", "-c", f'ulimit -f {file_kilobytes} && exec "$@"', "limited"] if file_kilobytes else []
     process = subprocess.Popen(
         [*limit, sys.executable, "-m", "flows.train", "--recipe", "smoke", *arguments],
-        env={**os.environ, "DCGAN_STATE": str(state), "PREFECT_HOME": str(state / "prefect"), **environment},
+        env={**inherited, "DCGAN_STATE": str(state), "PREFECT_HOME": str(state / "prefect"), **environment},
         cwd=CHECKOUT,
         stdout=subprocess.DEVNULL,
         stderr=subprocess.PIPE,

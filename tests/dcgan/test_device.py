@@ -68,6 +68,7 @@ def one_and_two(tmp_path_factory) -> tuple[dict[str, np.ndarray], dict[str, np.n
         return one, dict(two), printed
 
 
+@pytest.mark.slow
 def test_two_devices_take_the_step_of_one(one_and_two):
     """Two devices' first gradients are one device's for the same batch: Adam's first momenta are half of them."""
     one, two, _ = one_and_two
@@ -78,6 +79,7 @@ def test_two_devices_take_the_step_of_one(one_and_two):
         np.testing.assert_allclose(two[name], one[name], rtol=0, atol=1e-4 * np.abs(one[name]).max(), err_msg=name)
 
 
+@pytest.mark.slow
 def test_two_devices_train_as_one(one_and_two):
     """After three steps the losses and weights of two devices are those of one, up to rounding."""
     one, two, _ = one_and_two
@@ -89,6 +91,7 @@ def test_two_devices_train_as_one(one_and_two):
         np.testing.assert_allclose(two[name], one[name], rtol=0, atol=1e-3 * scale + 6e-4, err_msg=name)
 
 
+@pytest.mark.slow
 def test_metrics_are_not_counted_twice(one_and_two):
     """Each metric of two devices is that of the whole batch."""
     one, two, _ = one_and_two

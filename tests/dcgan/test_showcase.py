@@ -107,6 +107,7 @@ def test_the_best_epoch_is_released(checkpoints):
     np.testing.assert_allclose(released_generator(last)(LATENTS, training=False), expected, atol=1e-5)
 
 
+@pytest.mark.slow
 def test_a_resumed_training_keeps_the_best(checkpoints, images):
     """Going on from the best epoch's state, a worse epoch does not displace it."""
     second, last = checkpoints[1:]

@@ -204,6 +204,7 @@ def test_same_seed_same_bits(reports, images):
         assert first.record.metrics[name] == np.mean([getattr(p, name) for p in progress])
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("_step_by_step")
 def test_another_seed_gives_another_training(reports, images):
     """Another seed gives other weights, losses and pictures."""

@@ -50,6 +50,7 @@ def killed_at_the_gate(in_service, gated, prefect_server, monkeypatch):
     return in_service
 
 
+@pytest.mark.slow
 def test_a_crippled_candidate_never_reaches_the_champion(killed_at_the_gate):
     """The training goes on at the gate and is Completed: one version, evaluated once, and the champion stays."""
     registry = killed_at_the_gate

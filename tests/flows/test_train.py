@@ -162,6 +162,7 @@ def test_parameters_are_refused_before_anything_runs(state):
     assert not (state / "data").exists()
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("prefect_server")
 def test_the_command_writes_its_summary_and_says_where_to_look(result, small_folder, tmp_path, capsys):
     """`python -m flows.train` ends with exit code 0, the summary as JSON, and the run's id on the terminal."""

@@ -25,7 +25,8 @@ def require_rows(rows: dict[str, str]) -> None:
 def test_readme_times_are_the_benchmarks():
     """Each time in the README's table is the one in the benchmark's file, rounded to seconds."""
     figures = figures_of("pipeline")
-    assert (figures["machine"]["cores"], figures["machine"]["processor"].startswith("Intel")) == (2, True)
+    machine = figures["machine"]
+    assert f"On {machine['cores']} cores of an {machine['processor'].split(' @')[0]}," in " ".join(README.split())
     fast, classic = (figures["recipes"][name] for name in ("fast", "classic"))
     rows = {
         "`smoke`, the whole command": f"{figures['smoke_seconds']:.0f} s",

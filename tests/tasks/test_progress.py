@@ -7,6 +7,8 @@ import sys
 import textwrap
 from pathlib import Path
 
+import pytest
+
 from dcgan.checkpoint import EpochRecord
 from dcgan.training import Progress
 from tasks.progress import ProgressDisplay
@@ -27,6 +29,7 @@ PROGRAM = """
 """
 
 
+@pytest.mark.slow
 def test_a_terminal_has_a_bar_for_each_epoch():
     """On a terminal each epoch leaves a line with its steps, both losses, the speed and the time left."""
     leader, follower = pty.openpty()
