@@ -62,3 +62,14 @@ def test_readme_has_the_time_of_an_animation():
     seconds, speedup = figures["this_project_seconds"], figures["speedup"]
     figure = f"{seconds:.2f} s, {speedup:.0f} times as fast as by figures of matplotlib"
     require_rows({"the animation of 50 epochs": figure})
+
+
+def test_readme_has_the_speed_beside_others():
+    """Images per second of a training step, and how many times as fast this project is, are those of the benchmark."""
+    figures = figures_of("step")
+    rows = {}
+    for recipe, measured in figures["recipes"].items():
+        for name, variant in measured["variants"].items():
+            speedup = f"{variant['speedup_of_this_project']:.2f}×"
+            rows[f"{name} | `{recipe}`, {measured['batch_size']}"] = f"{variant['images_per_second']:.0f} | {speedup}"
+    require_rows(rows)
