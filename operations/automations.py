@@ -5,6 +5,7 @@ from typing import Any
 
 import httpx
 import yaml
+from prefect.client.base import PrefectHttpxSyncClient
 from prefect.events.schemas.automations import AutomationCore
 from pydantic import TypeAdapter
 
@@ -29,7 +30,7 @@ def apply_automations(settings: ServerSettings, automations: list[AutomationCore
     """
     names = [automation.name for automation in automations]
     headers = prefect_headers(settings)
-    with httpx.Client(base_url=settings.prefect.url, headers=headers, timeout=ANSWER_SECONDS) as api:
+    with PrefectHttpxSyncClient(base_url=settings.prefect.url, headers=headers, timeout=ANSWER_SECONDS) as api:
         ids = _ids_by_name(api, names)
         for automation in automations:
             body = automation.model_dump(mode="json", exclude={"owner_resource"})  # which PUT does not take

@@ -5,6 +5,7 @@ import subprocess
 import sys
 
 import httpx
+from prefect.client.base import PrefectHttpxSyncClient
 
 from dcgan.errors import DcganError
 from operations import programs
@@ -51,7 +52,8 @@ def limit_queues(settings: ServerSettings) -> None:
         httpx.HTTPError: the server does not answer, or has no such queue.
     """
     headers = prefect_headers(settings)
-    with httpx.Client(base_url=settings.prefect.url, headers=headers, timeout=programs.ANSWER_SECONDS) as api:
+    # Prefect's own client tries again when the server is busy, as its SQLite is while workers begin
+    with PrefectHttpxSyncClient(base_url=settings.prefect.url, headers=headers, timeout=programs.ANSWER_SECONDS) as api:
         for pool, queue in ONE_AT_A_TIME:
             api.patch(f"/work_pools/{pool}/queues/{queue}", json={"concurrency_limit": 1}).raise_for_status()
 
