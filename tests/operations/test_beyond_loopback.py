@@ -108,7 +108,7 @@ def test_the_passwords_are_nowhere_to_be_read(guarded: Desk) -> None:
 def test_only_that_address_is_listened_on(guarded: Desk) -> None:
     """The servers are at the address that was named, and at no other; the workers' own ports stay on 127.0.0.1."""
     listening = [
-        (any("worker" in word for word in process.cmdline()), connection.laddr.ip)
+        ("operations.worker" in process.cmdline(), connection.laddr.ip)
         for process in guarded.family()
         for connection in process.net_connections()
         if connection.status == psutil.CONN_LISTEN
