@@ -12,6 +12,7 @@ from configparser import ConfigParser
 from pathlib import Path
 
 import psutil
+from prefect.client.base import PrefectHttpxSyncClient
 
 from dcgan.errors import ConfigurationError
 from operations.addresses import (
@@ -25,6 +26,7 @@ from operations.addresses import (
     ServerSettings,
 )
 
+ANSWER_SECONDS = 30.0
 PASSWORD_CHARACTERS = 12  # MLflow's own least
 
 
@@ -70,6 +72,16 @@ def prefect_headers(settings: ServerSettings) -> dict[str, str]:
         return {}
     token = base64.b64encode(settings.prefect_auth.get_secret_value().encode()).decode()
     return {"Authorization": f"Basic {token}"}
+
+
+def prefect_api(settings: ServerSettings) -> PrefectHttpxSyncClient:
+    """Return a client of Prefect's API that tries again when the server is busy, as its SQLite is while workers begin.
+
+    It raises an httpx.HTTPError for every answer that is no success.
+    """
+    return PrefectHttpxSyncClient(
+        base_url=settings.prefect.url, headers=prefect_headers(settings), timeout=ANSWER_SECONDS
+    )
 
 
 def with_access(environment: Mapping[str, str], settings: ServerSettings) -> dict[str, str]:

@@ -5,16 +5,14 @@ from typing import Any
 
 import httpx
 import yaml
-from prefect.client.base import PrefectHttpxSyncClient
 from prefect.events.schemas.automations import AutomationCore
 from pydantic import TypeAdapter
 
-from operations.access import prefect_headers
+from operations.access import prefect_api
 from operations.addresses import ServerSettings
 from tasks.settings import CHECKOUT
 
 AUTOMATIONS_FILE = CHECKOUT / "automations.yaml"
-ANSWER_SECONDS = 30.0
 
 
 def read_automations(path: Path = AUTOMATIONS_FILE) -> list[AutomationCore]:
@@ -29,18 +27,17 @@ def apply_automations(settings: ServerSettings, automations: list[AutomationCore
         httpx.HTTPError: the server does not answer, or refuses one.
     """
     names = [automation.name for automation in automations]
-    headers = prefect_headers(settings)
-    with PrefectHttpxSyncClient(base_url=settings.prefect.url, headers=headers, timeout=ANSWER_SECONDS) as api:
+    with prefect_api(settings) as api:
         ids = _ids_by_name(api, names)
         for automation in automations:
             body = automation.model_dump(mode="json", exclude={"owner_resource"})  # which PUT does not take
             if automation.name in ids:
-                api.put(f"/automations/{ids[automation.name]}", json=body).raise_for_status()
+                api.put(f"/automations/{ids[automation.name]}", json=body)
             else:
-                api.post("/automations/", json=body).raise_for_status()
+                api.post("/automations/", json=body)
 
 
 def _ids_by_name(api: httpx.Client, names: list[str]) -> dict[str, str]:
     wanted: dict[str, Any] = {"automations": {"name": {"any_": names}}}
-    found = api.post("/automations/filter", json=wanted).raise_for_status()
+    found = api.post("/automations/filter", json=wanted)
     return {each["name"]: each["id"] for each in found.json()}

@@ -5,11 +5,10 @@ import subprocess
 import sys
 
 import httpx
-from prefect.client.base import PrefectHttpxSyncClient
 
 from dcgan.errors import DcganError
 from operations import programs
-from operations.access import prefect_headers
+from operations.access import prefect_api, prefect_headers
 from operations.addresses import PREFECT_VARIABLE, ServerSettings
 from operations.automations import apply_automations, read_automations
 from tasks.settings import CHECKOUT
@@ -51,11 +50,9 @@ def limit_queues(settings: ServerSettings) -> None:
     Raises:
         httpx.HTTPError: the server does not answer, or has no such queue.
     """
-    headers = prefect_headers(settings)
-    # Prefect's own client tries again when the server is busy, as its SQLite is while workers begin
-    with PrefectHttpxSyncClient(base_url=settings.prefect.url, headers=headers, timeout=programs.ANSWER_SECONDS) as api:
+    with prefect_api(settings) as api:
         for pool, queue in ONE_AT_A_TIME:
-            api.patch(f"/work_pools/{pool}/queues/{queue}", json={"concurrency_limit": 1}).raise_for_status()
+            api.patch(f"/work_pools/{pool}/queues/{queue}", json={"concurrency_limit": 1})
 
 
 def _pool_exists(settings: ServerSettings, pool: str) -> bool:

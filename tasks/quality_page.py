@@ -18,8 +18,8 @@ def quality_page(
 ) -> str:
     """Return the page of a version: where it came from, its pictures, its figures, and the curves of its training."""
     from dcgan.page.quality import QualityPage, render_page, shown_metrics
+    from tasks.tracking.epoch_log import BEST_EPOCH
     from tasks.tracking.quality import recorded_curves
-    from tasks.tracking.runs import BEST_EPOCH
     from tasks.tracking.store import MODEL_NAME
 
     curves = recorded_curves(store, version.run_id, [*shown_metrics(), BEST_EPOCH]) if version.run_id else {}
@@ -40,14 +40,15 @@ def quality_page(
 
 def _facts(store: "Store", version: "Version", dataset: Manifest) -> dict[str, str]:
     """Return what is known of a version's training; what another tool registered may say nothing."""
-    from tasks.tracking.runs import get_run
+    from tasks.tracking.runs import RECORDED_EPOCHS, get_run
+    from tasks.tracking.versions import SEED
 
     run = get_run(store, version.run_id) if version.run_id else None
     tags, params = (run.data.tags, run.data.params) if run else ({}, {})
     known = {
         "Recipe": tags.get("dcgan.recipe"),
-        "Seed": tags.get("dcgan.seed"),
-        "Epochs": tags.get("dcgan.recorded_epochs"),
+        "Seed": tags.get(SEED),
+        "Epochs": tags.get(RECORDED_EPOCHS),
         "Released": f"the {params['releases']} epoch" if "releases" in params else None,
         "Data set": f"{dataset.source} ({dataset.digest[:DIGITS]})",
         "MLflow run": f"{run.info.run_name} ({run.info.run_id})" if run else None,

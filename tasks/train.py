@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from dcgan.checkpoint import Checkpoint
     from dcgan.device import DeviceChoice, DeviceKind
     from dcgan.training import Progress
-    from tasks.tracking.runs import EpochLog
+    from tasks.tracking.epoch_log import EpochLog
 
 logger = logging.getLogger("dcgan.train")
 
@@ -67,7 +67,8 @@ def train(run: Run, dataset: Manifest, device: "DeviceChoice") -> Trained:
     from dcgan.parquet_images import ParquetImages
     from dcgan.quality.while_training import epoch_evaluator
     from dcgan.training import train as epoch_reports
-    from tasks.tracking.runs import EpochLog, system_metrics, tag_run
+    from tasks.tracking.epoch_log import EpochLog
+    from tasks.tracking.runs import system_metrics, tag_run
     from tasks.tracking.store import Store
 
     settings = read_settings()

@@ -52,6 +52,18 @@ class Desk:
         """Run `make deploy`'s program."""
         subprocess.run([sys.executable, "-m", "operations.deploy"], cwd=CHECKOUT, env=self.environment, check=True)
 
+    def run_prefect(self, *arguments: str, seconds: float = 300) -> subprocess.CompletedProcess[str]:
+        """Run Prefect's command line as a user would."""
+        return subprocess.run(
+            [sys.executable, "-m", "prefect", "--no-prompt", *arguments],
+            cwd=CHECKOUT,
+            env=self.environment,
+            capture_output=True,
+            text=True,
+            timeout=seconds,
+            check=False,
+        )
+
 
 def start_desk(
     state: Path,

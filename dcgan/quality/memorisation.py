@@ -91,9 +91,10 @@ def prepare_held_out(training: np.ndarray | ParquetImages, labels: np.ndarray | 
     Raises:
         DataError: images or labels are not these.
     """
-    check_count(len(training), "training images")
-    for block in _blocks(training):
-        check_images(block, "training images", minimum=0)
+    if isinstance(training, ParquetImages):  # whose values are checked as they are read
+        check_count(len(training), "training images")
+    else:
+        check_images(training, "training images")
     check_images(held_out, "test images")
     known = check_labels(labels, len(training), "training images")
     rows, distances = nearest_training(held_out, training)

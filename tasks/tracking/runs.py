@@ -1,45 +1,32 @@
-"""One training as an MLflow run: begun or found again, brought up to date epoch by epoch, and ended."""
+"""One training as an MLflow run: begun or found again, described, and ended."""
 
 import json
 import logging
 import platform
 import tempfile
-import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import Literal
 
-import numpy as np
-from mlflow.entities import Dataset, DatasetInput, InputTag, Metric, Param, Run, ViewType
+from mlflow.entities import Dataset, DatasetInput, InputTag, Param, Run, ViewType
 from mlflow.exceptions import MlflowException
 from mlflow.system_metrics.system_metrics_monitor import SystemMetricsMonitor
 from mlflow.utils.git_utils import get_git_commit
 from mlflow.utils.mlflow_tags import MLFLOW_GIT_COMMIT, MLFLOW_RUN_NOTE
 
-from dcgan.checkpoint import SELECTION, Checkpoint, EpochRecord
 from dcgan.dataset import Manifest
 from dcgan.errors import TrackingError
 from dcgan.provenance import Configuration, code_digest, environment
-from dcgan.randomness import fixed_latents
-from dcgan.recipe import LATENT_SIZE
-from dcgan.rendering import GRID_SIDE, image_grid, upscaled
 from tasks.flow_run import FLOW_RUN_ID
 from tasks.settings import CHECKOUT
 from tasks.tracking.store import Store, translated_errors
-
-if TYPE_CHECKING:
-    from tasks.tracking.lease import Lease
 
 logger = logging.getLogger("dcgan.tracking")
 
 FINGERPRINT = "dcgan.fingerprint"
 RECORDED_EPOCHS = "dcgan.recorded_epochs"
 DATASET_DIGEST = "dcgan.dataset_digest"
-BEST_EPOCH = "best_epoch"
-BEST_FIGURE = f"best_{SELECTION}"
-SAMPLES = "samples"
-IMAGES = "images"
 CHECKPOINTS = "checkpoints"
 FINISHED = "FINISHED"
 DIGEST_LENGTH = 36  # what MLflow keeps of a dataset's digest
@@ -176,92 +163,6 @@ def tag_run(store: Store, run_id: str, tags: Mapping[str, str]) -> None:
             store.client.set_tag(run_id, name, value)
 
 
-class EpochLog:
-    """Brings a run up to date with a training's history: every epoch once, in order.
-
-    An epoch is its metrics, its picture, then the marker; before the first comes the untrained generator's picture, as
-    step 0. What was delivered before a crash is found by the marker, and by looking, for the one epoch that may be half
-    delivered: its metrics are the same rows again, which MLflow keeps once; its picture would be a second file, so the
-    files are listed first.
-
-    Args:
-        store: where.
-        lease: this process's hold on the run; it is asked for directly before anything is recorded.
-    """
-
-    def __init__(self, store: Store, lease: "Lease") -> None:
-        self._store = store
-        self._lease = lease
-        self._run_id = lease.run_id
-        self._recorded = _recorded_epochs(lease.require())
-        self._pictured = self._steps_with_picture()
-
-    def deliver(self, checkpoint: Checkpoint) -> None:
-        """Record what the run does not have yet.
-
-        Raises:
-            TrackingError: the store failed; what is missing is delivered the next time.
-            LeaseLostError: another process holds the run.
-        """
-        with translated_errors(self._store.uri):
-            for record, grid in zip(checkpoint.description.records, checkpoint.grids, strict=True):
-                if record.epoch > self._recorded:  # of a former holder, as it may have recorded one more meanwhile
-                    self._recorded = _recorded_epochs(self._lease.require())
-                if record.epoch > self._recorded:
-                    if not self._recorded:
-                        self._show_untrained(checkpoint.description.configuration.seed)
-                    self._record(record, grid)
-                    self._recorded = record.epoch
-
-    def record_best(self, checkpoint: Checkpoint) -> None:
-        """Record which epoch was best, and its figure, at that epoch; of a training that was not evaluated, nothing.
-
-        They are the same rows each time, which MLflow keeps once.
-        """
-        self._lease.require()
-        for record in checkpoint.description.records:
-            if record.epoch == checkpoint.best_epoch:
-                milliseconds = round(record.finished_at * 1000)
-                best = {BEST_EPOCH: record.epoch, BEST_FIGURE: record.metrics[SELECTION]}
-                metrics = [Metric(name, value, milliseconds, record.epoch) for name, value in best.items()]
-                with translated_errors(self._store.uri):
-                    self._store.client.log_batch(self._run_id, metrics=metrics)
-
-    def upload_checkpoint(self, folder: Path) -> None:
-        """Put a checkpoint's folder under the run's checkpoints."""
-        self._lease.require()
-        with translated_errors(self._store.uri):
-            self._store.client.log_artifacts(self._run_id, str(folder), f"{CHECKPOINTS}/{folder.name}")
-
-    def _record(self, record: EpochRecord, grid: np.ndarray) -> None:
-        client = self._store.client
-        milliseconds = round(record.finished_at * 1000)
-        metrics = [Metric(name, value, milliseconds, record.epoch) for name, value in record.metrics.items()]
-        client.log_batch(self._run_id, metrics=metrics)
-        if record.epoch not in self._pictured:
-            self._show(grid, record.epoch, milliseconds)
-        client.set_tag(self._run_id, RECORDED_EPOCHS, record.epoch)
-
-    def _show_untrained(self, seed: int) -> None:
-        """Show the untrained generator at step 0, where MLflow's slider begins."""
-        from dcgan.showcase import untrained_images
-
-        if 0 not in self._pictured:
-            latents = fixed_latents(seed, GRID_SIDE**2, LATENT_SIZE)
-            self._show(image_grid(untrained_images(seed, latents)), 0, round(time.time() * 1000))
-            self._pictured.add(0)
-
-    def _show(self, grid: np.ndarray, step: int, milliseconds: int) -> None:
-        self._store.client.log_image(self._run_id, upscaled(grid), key=SAMPLES, step=step, timestamp=milliseconds)
-
-    def _steps_with_picture(self) -> set[int]:
-        """Return the steps whose picture is there, with its small copy, which is written after it."""
-        with translated_errors(self._store.uri):
-            paths = [Path(file.path) for file in self._store.client.list_artifacts(self._run_id, IMAGES)]
-        # MLflow's own naming: KEY+step+STEP+timestamp+MS+UUID.png, and the same with +compressed.webp
-        return {int(path.name.split("+")[2]) for path in paths if path.name.endswith("+compressed.webp")}
-
-
 def upload_folder(store: Store, run_id: str, folder: Path, artifact_path: str) -> None:
     """Put the files of a folder under a run's artifacts; the same names are replaced."""
     with translated_errors(store.uri):
@@ -285,10 +186,6 @@ def system_metrics(store: Store, run_id: str) -> Iterator[None]:
         yield
     finally:
         monitor.finish()
-
-
-def _recorded_epochs(run: Run) -> int:
-    return int(run.data.tags.get(RECORDED_EPOCHS, 0))
 
 
 def _params(configuration: Configuration) -> dict[str, str]:

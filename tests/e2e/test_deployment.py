@@ -35,15 +35,7 @@ class FlowRun:
 
 def prefect(desk: Desk, *arguments: str, check: bool = True) -> str:
     """Run the Prefect command line as a user would, and return what it says."""
-    done = subprocess.run(
-        [sys.executable, "-m", "prefect", "--no-prompt", *arguments],
-        cwd=CHECKOUT,
-        env=desk.environment,
-        capture_output=True,
-        text=True,
-        timeout=PATIENCE_SECONDS,
-        check=False,
-    )
+    done = desk.run_prefect(*arguments, seconds=PATIENCE_SECONDS)
     assert not check or done.returncode == 0, done.stdout + done.stderr
     return done.stdout + done.stderr
 

@@ -1,14 +1,13 @@
 """A generator in service as its user puts it there: by the deployments that promote, evaluate and generate."""
 
 import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 from mlflow import MlflowClient
 
 from dcgan.rendering import read_png
-from tests.desk import CHECKOUT, Desk
+from tests.desk import Desk
 
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(900)]
 
@@ -18,15 +17,7 @@ MODEL = "dcgan-generator"
 def run_deployment(desk: Desk, name: str, *parameters: str) -> subprocess.CompletedProcess[str]:
     """Run a deployment through its worker, watched to its end."""
     given = [word for parameter in parameters for word in ("--param", parameter)]
-    return subprocess.run(
-        [sys.executable, "-m", "prefect", "--no-prompt", "deployment", "run", name, *given, "--watch"],
-        cwd=CHECKOUT,
-        env=desk.environment,
-        capture_output=True,
-        text=True,
-        timeout=300,
-        check=False,
-    )
+    return desk.run_prefect("deployment", "run", name, *given, "--watch")
 
 
 @pytest.fixture(scope="module")

@@ -43,16 +43,7 @@ def guarded(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Desk]:
 def smoke(guarded: Desk) -> str:
     """Return the id of a flow run that `prefect deployment run` saw complete on the guarded servers."""
     guarded.deploy()
-    run = ["deployment", "run", "dcgan/smoke", "--param", "source=bundled", "--watch"]
-    done = subprocess.run(
-        [sys.executable, "-m", "prefect", "--no-prompt", *run],
-        cwd=CHECKOUT,
-        env=guarded.environment,
-        capture_output=True,
-        text=True,
-        timeout=300,
-        check=False,
-    )
+    done = guarded.run_prefect("deployment", "run", "dcgan/smoke", "--param", "source=bundled", "--watch")
     assert done.returncode == 0, done.stdout + done.stderr
     return re.search(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}", done.stdout)[0]
 

@@ -15,6 +15,7 @@ from dcgan.errors import ConfigurationError, DataError, LeaseLostError
 from tasks.run import Run, training_run
 from tasks.settings import read_settings
 from tasks.tracking import lease, runs
+from tasks.tracking.epoch_log import EpochLog
 from tasks.tracking.lease import FRESH_SECONDS, RENEWED, Holder
 from tasks.tracking.store import Store
 
@@ -169,7 +170,7 @@ def test_the_loss_is_noticed_in_the_background(begin, monkeypatch):
 def test_nothing_is_recorded_after_the_loss(trained, trained_again):
     """An epoch is recorded only by the holder."""
     epochs = load_checkpoint(trained.run.folder / "states" / "epoch-000002")
-    log = runs.EpochLog(store(), trained_again.lease)
+    log = EpochLog(store(), trained_again.lease)
     lease.Lease(store(), trained_again.run_id, Holder(host="b", folder="/")).take()
     with pytest.raises(LeaseLostError, match="was taken over by b at "):
         log.deliver(epochs)
@@ -179,7 +180,7 @@ def test_nothing_is_recorded_after_the_loss(trained, trained_again):
 def test_an_epoch_that_the_loser_recorded_last_is_not_doubled(trained, trained_again):
     """What a former holder was just recording when its run was taken is seen before the same epoch is recorded."""
     epochs = load_checkpoint(trained.run.folder / "states" / "epoch-000002")
-    loser, winner = (runs.EpochLog(store(), trained_again.lease) for _ in range(2))
+    loser, winner = (EpochLog(store(), trained_again.lease) for _ in range(2))
     loser.deliver(epochs)
     winner.deliver(epochs)
     client = store().client

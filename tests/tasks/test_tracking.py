@@ -12,7 +12,8 @@ from dcgan.checkpoint_files import load_checkpoint
 from dcgan.errors import ConfigurationError, TrackingError
 from dcgan.files import TEMPORARY_PREFIX
 from tasks.settings import read_settings
-from tasks.tracking.runs import RECORDED_EPOCHS, EpochLog
+from tasks.tracking.epoch_log import EpochLog
+from tasks.tracking.runs import RECORDED_EPOCHS
 from tasks.tracking.store import Store
 
 ROOT = Path(__file__).parents[2]
