@@ -59,9 +59,9 @@ def main() -> None:
     console.print(f"Written to {write_results('pipeline', figures)}")
 
 
-def train(recipe: str, state: Path, *arguments: str) -> dict:
+def train(recipe: str, state: Path, *arguments: str, summary: Path | None = None) -> dict:
     """Run a whole pipeline and return its summary, with the command's own time and when its first epoch began."""
-    summary = state.with_suffix(".json")
+    summary = summary or state.with_suffix(".json")
     began = time.time()
     subprocess.run(
         [
@@ -82,11 +82,12 @@ def train(recipe: str, state: Path, *arguments: str) -> dict:
         capture_output=True,
     )
     wall_seconds = time.time() - began
-    (checkpoint,) = state.glob(f"runs/*/states/epoch-{json.loads(summary.read_text())['epochs']:06d}")
-    records = json.loads((checkpoint / "checkpoint.json").read_text())["records"]
+    result = json.loads(summary.read_text())
+    checkpoint = state / "runs" / result["run_id"] / "states" / f"epoch-{result['epochs']:06d}" / "checkpoint.json"
+    records = json.loads(checkpoint.read_text())["records"]
     first = records[0]
     return {
-        **json.loads(summary.read_text()),
+        **result,
         "wall_seconds": wall_seconds,
         "seconds_to_first_step": first["finished_at"] - first["metrics"]["epoch_seconds"] - began,
         "records": records,

@@ -16,9 +16,10 @@ from rich.table import Table
 
 from benchmarks.machine import machine, write_results
 from benchmarks.worker import CHECKOUT, Worker
+from dcgan.penalty import PENALTY_INTERVAL
+from dcgan.recipe import CLASSIC, FAST, Recipe
 
 ROUNDS = 9
-BATCHES = {"classic": 256, "fast": 64}
 PROJECT = "this project"
 MATRIX_PRODUCT = "matrix product"
 MATRIX_GFLOP = 2 * 4096**3 / 1e9  # of benchmarks/peers/matrix_product.py
@@ -52,57 +53,63 @@ def main() -> None:
     for missing in (variant for variant in VARIANTS if variant not in variants):
         console.print(f"{missing.name} is left out: {missing.python} is not there, and make bench installs it.")
     recipes = {}
-    for recipe, batch_size in BATCHES.items():
-        figures = measure(variants, batch_size, console)
-        console.print(table(f"{recipe}: batches of {batch_size} on {machine()['processor']}", figures))
-        recipes[recipe] = {"batch_size": batch_size, "nominal_gflop_per_step": nominal_gflop(batch_size), **figures}
+    for recipe in (CLASSIC, FAST):
+        figures = measure(variants, recipe, console)
+        console.print(table(f"{recipe.name}: batches of {recipe.batch_size} on {machine()['processor']}", figures))
+        nominal = {"batch_size": recipe.batch_size, "nominal_gflop_per_step": nominal_gflop(recipe)}
+        recipes[recipe.name] = {**nominal, **figures}
     console.print(f"Written to {write_results('step', {'recipes': recipes})}")
 
 
-def measure(variants: list[Variant], batch_size: int, console: Console) -> dict[str, object]:
-    """Return each variant's figures at one batch size, and the speed of the machine's own matrix product."""
+def measure(variants: list[Variant], recipe: Recipe, console: Console) -> dict[str, object]:
+    """Return each variant's figures for one recipe, and the speed of the machine's own matrix product."""
     with ExitStack() as stack:
         workers = {}
         for variant in variants:
-            with console.status(f"Starting {variant.name}, batches of {batch_size}"):
-                worker = Worker(variant.python, variant.module, batch_size, variant.environment)
+            with console.status(f"Starting {variant.name}, {recipe.name}"):
+                arguments = (recipe.batch_size, variant.environment, [recipe.name])
+                worker = Worker(variant.python, variant.module, *arguments)
                 workers[variant.name] = stack.enter_context(worker)
         for number in range(ROUNDS):
-            with console.status(f"Round {number + 1} of {ROUNDS}, batches of {batch_size}"):
+            with console.status(f"Round {number + 1} of {ROUNDS}, {recipe.name}"):
                 for worker in workers.values():
                     worker.take_turn()
     peak = MATRIX_GFLOP / median(workers.pop(MATRIX_PRODUCT).turns)
     ours = workers[PROJECT].turns
     return {
         "matrix_product_gflops": round(peak, 1),
-        "variants": {name: _figures(worker, batch_size, peak, ours=ours) for name, worker in workers.items()},
+        "variants": {name: _figures(worker, recipe, peak, ours=ours) for name, worker in workers.items()},
     }
 
 
-def _figures(worker: Worker, batch_size: int, peak: float, ours: list[float]) -> dict[str, object]:
+def _figures(worker: Worker, recipe: Recipe, peak: float, ours: list[float]) -> dict[str, object]:
     seconds = median(worker.turns)
     return {
-        "images_per_second": round(batch_size / seconds, 1),
+        "images_per_second": round(recipe.batch_size / seconds, 1),
         "milliseconds_per_step": round(1000 * seconds, 1),
         "milliseconds_per_step_range": [round(1000 * limit(worker.turns), 1) for limit in (min, max)],
-        "nominal_share_of_matrix_product": round(nominal_gflop(batch_size) / seconds / peak, 3),
+        "nominal_share_of_matrix_product": round(nominal_gflop(recipe) / seconds / peak, 3),
         "speedup_of_this_project": round(median(t / o for t, o in zip(worker.turns, ours, strict=True)), 2),
         "versions": worker.versions,
     }
 
 
-def nominal_gflop(batch_size: int) -> float:
+def nominal_gflop(recipe: Recipe) -> float:
     """Return the arithmetic of a step as the seed writes it, in 10⁹ additions and multiplications.
 
     The forward pass of a layer with weights, the gradient of its weights and that of its input cost the same. The
     generator runs once; the discriminator forward on two batches, backward to the weights on two, and backward to the
-    images on one. No first layer needs its input's gradient, but that of the generated images.
+    images on one. No first layer needs its input's gradient, but that of the generated images. The gradient penalty
+    runs the discriminator forward and backward to the images of one batch, and backward through both.
     """
     project, refine, up, out = 100 * 12544, 49 * 25 * 256 * 128, 49 * 25 * 128 * 64, 196 * 25 * 64
     generator = 2 * project + 3 * (refine + up + out)
-    first, second, logit = out, up, 6272
-    discriminator = 2 * (2 * first + 3 * (second + logit)) + first + second + logit
-    return round(2 * batch_size * (generator + discriminator) / 1e9, 2)
+    units = recipe.hidden_units
+    first, second, head = out, up, 6272 * units + units if units else 6272
+    discriminator = 2 * (2 * first + 3 * (second + head)) + first + second + head
+    if recipe.gradient_penalty:
+        discriminator += round(6 * (first + second + head) / PENALTY_INTERVAL)
+    return round(2 * recipe.batch_size * (generator + discriminator) / 1e9, 2)
 
 
 def table(title: str, figures: dict) -> Table:

@@ -14,6 +14,7 @@ from dcgan.grid import discriminator_training_pass, generator_training_pass
 from dcgan.losses import discriminator_loss, generator_loss, slopes
 from dcgan.networks import build_discriminator, build_generator
 from dcgan.optimizer import adam
+from dcgan.penalty import PENALTY_INTERVAL, penalty_gradients
 from dcgan.randomness import Stream
 from dcgan.recipe import IMAGE_SHAPE, LATENT_SIZE, Recipe
 from dcgan.showcase import AVERAGE, average_decay
@@ -56,8 +57,15 @@ class Gan:
         self.devices.require_divisible(recipe.batch_size)
         self.convolution = resolve_convolution(recipe.convolution, recipe.precision, self.devices.kind)
         with self.devices.strategy.scope():
-            self.generator = build_generator(seed, self.convolution, recipe.precision)
-            self.discriminator = build_discriminator(seed, self.convolution, recipe.precision)
+            self.generator = build_generator(seed, self.convolution, recipe.precision, recipe.leaky_slope)
+            self.discriminator = build_discriminator(
+                seed,
+                self.convolution,
+                recipe.precision,
+                recipe.leaky_slope,
+                recipe.dropout_rate,
+                recipe.hidden_units,
+            )
             steps = recipe.epochs * ((rows or len(images)) // recipe.batch_size)
             self.generator_optimizer = adam(recipe.generator_learning_rate, recipe, steps, "generator_adam")
             self.discriminator_optimizer = adam(recipe.discriminator_learning_rate, recipe, steps, "discriminator_adam")
@@ -165,9 +173,24 @@ class Gan:
         at_generated = tf.reshape(at_pairs, [-1, 2, *IMAGE_SHAPE])[:, 1] * tf.reshape(slope.ratio, [-1, 1, 1, 1])
         gradients_g = generator_tape.gradient(generated, _tensors(self.generator), output_gradients=at_generated)
         self.generator_optimizer.apply(gradients_g, self.generator.trainable_variables)
+        gradients_d = self._penalized(gradients_d, images, step)
         self.discriminator_optimizer.apply(gradients_d, self.discriminator.trainable_variables)
         self._average(step)
         return [metric / len(self.devices.names) for metric in _metrics(real_logits, generated_logits)]
+
+    def _penalized(self, gradients: list[tf.Tensor], images: tf.Tensor, step: tf.Tensor) -> list[tf.Tensor]:
+        """Return the discriminator's gradients with those of its gradient penalty, which some steps have."""
+        if not self.recipe.gradient_penalty:
+            return gradients
+        seed = self._seed(Stream.DROPOUT, step)
+        factor = self.recipe.gradient_penalty * PENALTY_INTERVAL / self.recipe.batch_size
+
+        def penalize() -> list[tf.Tensor]:
+            weights = _tensors(self.discriminator)
+            added = penalty_gradients(lambda x: self._discriminator_pass(x, seed), images, weights, factor)
+            return [gradient + more for gradient, more in zip(gradients, added, strict=True)]
+
+        return tf.cond(step % PENALTY_INTERVAL == 0, penalize, lambda: gradients)
 
     def _average(self, step: tf.Tensor) -> None:
         """Move the averaged weights toward those that this step has left."""

@@ -8,6 +8,7 @@ import keras
 import tensorflow as tf
 
 from dcgan.layers import SeededDropout, dropout_scale, dropped, shape_of
+from dcgan.networks import hidden_layer
 from dcgan.normalization import normalized, rectified
 from dcgan.patches import GRID, add_patches, cut_patches, patch_kernel
 
@@ -15,10 +16,11 @@ from dcgan.patches import GRID, add_patches, cut_patches, patch_kernel
 def generator_training_pass(generator: keras.Model, latents: tf.Tensor) -> tf.Tensor:
     """Return `generator(latents, training=True)`, moving statistics updated; float32 (n, 28, 28, 1)."""
     layer = generator.get_layer
-    maps = normalized(layer("project_norm"), latents @ tf.convert_to_tensor(layer("project").kernel))
+    slope = layer("project_relu").negative_slope
+    maps = normalized(layer("project_norm"), latents @ tf.convert_to_tensor(layer("project").kernel), slope)
     maps = tf.transpose(tf.reshape(maps, [-1, GRID**2, maps.shape[1] // GRID**2]), [1, 0, 2])
-    maps = normalized(layer("refine_norm"), layer("refine").on_grid(maps))
-    maps = normalized(layer("to_14x14_norm"), layer("to_14x14").on_grid(maps))
+    maps = normalized(layer("refine_norm"), layer("refine").on_grid(maps), slope)
+    maps = normalized(layer("to_14x14_norm"), layer("to_14x14").on_grid(maps), slope)
     kernel = patch_kernel(layer("to_28x28"))
     patches = tf.matmul(tf.reshape(maps, [-1, maps.shape[2]]), kernel, transpose_b=True)
     return layer("to_28x28").activation(add_patches(patches))
@@ -27,19 +29,28 @@ def generator_training_pass(generator: keras.Model, latents: tf.Tensor) -> tf.Te
 def discriminator_training_pass(discriminator: keras.Model, images: tf.Tensor, seed: tf.Tensor) -> tf.Tensor:
     """Return `discriminator([images, seed], training=True)`, float32 (n, 1), though with other dropout masks."""
     layer = discriminator.get_layer
-    first, second = layer("to_14x14"), layer("to_7x7")
+    first, second, slope = layer("to_14x14"), layer("to_7x7"), layer("to_14x14_relu").negative_slope
     bias = tf.tile(tf.convert_to_tensor(first.bias), [4])  # for each phase
-    maps = rectified(tf.nn.bias_add(cut_patches(images) @ patch_kernel(first), bias))
+    maps = rectified(tf.nn.bias_add(cut_patches(images) @ patch_kernel(first), bias), slope)
     maps = tf.reshape(maps, [GRID**2, -1, maps.shape[1]])
     maps, scale = _dropout(layer("to_14x14_dropout"), maps, seed)
     maps = second.on_grid(maps, scale)
-    maps = rectified(tf.nn.bias_add(maps, tf.convert_to_tensor(second.bias)))
+    maps = rectified(tf.nn.bias_add(maps, tf.convert_to_tensor(second.bias)), slope)
     maps, scale = _dropout(layer("to_7x7_dropout"), maps, seed)
-    weights = scale * tf.reshape(tf.convert_to_tensor(layer("logit").kernel), [GRID**2, -1, 1])
-    return tf.reduce_sum(maps @ weights, axis=0) + tf.convert_to_tensor(layer("logit").bias)
+    if hidden := hidden_layer(discriminator):
+        return layer("logit")(rectified(_dense(hidden, maps, scale), slope))
+    return _dense(layer("logit"), maps, scale)
+
+
+def _dense(layer: keras.layers.Dense, maps: tf.Tensor, scale: float) -> tf.Tensor:
+    """Return the dense layer of `scale` times the flattened maps, float32 (n, units)."""
+    kernel = scale * tf.reshape(tf.convert_to_tensor(layer.kernel), [GRID**2, -1, layer.units])
+    return tf.reduce_sum(maps @ kernel, axis=0) + tf.convert_to_tensor(layer.bias)
 
 
 def _dropout(layer: SeededDropout, maps: tf.Tensor, seed: tf.Tensor) -> tuple[tf.Tensor, float]:
     """Return the maps with elements dropped, and the scale that the next layer's smaller kernel takes over."""
+    if not layer.rate:
+        return maps, 1.0
     mask = dropped(seed, layer.index, layer.rate, shape_of(maps), batch_axis=1)
     return tf.where(mask, tf.zeros([], tf.float32), maps), dropout_scale(layer.rate)

@@ -53,7 +53,7 @@ class SeededDropout(keras.layers.Layer):
 
     Args:
         rate: share of the elements set to zero, in [0, 1); the rest is scaled by 1 / (1 - rate). It is rounded to a
-            multiple of 1 / 65,536.
+            multiple of 1 / 65,536. With 0 nothing is drawn.
         index: folded into the seed, so that two layers of a network differ.
 
     Call arguments:
@@ -69,7 +69,7 @@ class SeededDropout(keras.layers.Layer):
     def call(self, inputs: tuple[tf.Tensor, tf.Tensor], training: bool = False) -> tf.Tensor:
         """Return x with a share of its elements dropped, or x itself when not training."""
         x, seed = inputs
-        if not training:
+        if not training or not self.rate:
             return x
         mask = dropped(seed, self.index, self.rate, shape_of(x), batch_axis=0)
         return tf.where(mask, tf.zeros([], x.dtype), tf.cast(dropout_scale(self.rate), x.dtype) * x)

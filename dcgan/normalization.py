@@ -9,13 +9,11 @@ import tensorflow as tf
 
 from dcgan.device import replica_count, replica_sum
 
-LEAKY_SLOPE = 0.3  # Keras' default, which the seed uses; the DCGAN paper has 0.2
-
 Normalized = tuple[tf.Tensor, tf.Tensor, tf.Tensor]
 
 
-def normalized(layer: keras.layers.BatchNormalization, maps: tf.Tensor) -> tf.Tensor:
-    """Return `layer(maps, training=True)`, rectified, and update the layer's moving statistics.
+def normalized(layer: keras.layers.BatchNormalization, maps: tf.Tensor, slope: float) -> tf.Tensor:
+    """Return `layer(maps, training=True)`, rectified with a slope below zero, and update its moving statistics.
 
     Statistics are those of the batch of all devices together.
     """
@@ -27,7 +25,7 @@ def normalized(layer: keras.layers.BatchNormalization, maps: tf.Tensor) -> tf.Te
     )
     for moving, value in ((layer.moving_mean, mean), (layer.moving_variance, variance)):
         moving.assign(layer.momentum * moving + (1 - layer.momentum) * value)
-    return rectified(tf.reshape(y, tf.shape(maps)))
+    return rectified(tf.reshape(y, tf.shape(maps)), slope)
 
 
 def _normalize_here(x: tf.Tensor, gamma: tf.Tensor, beta: tf.Tensor, epsilon: float) -> Normalized:
@@ -44,11 +42,15 @@ def _normalize_everywhere(x: tf.Tensor, gamma: tf.Tensor, beta: tf.Tensor, epsil
     return tf.nn.batch_normalization(x, mean, variance, beta, gamma, epsilon), mean, variance
 
 
-@tf.custom_gradient
-def rectified(x: tf.Tensor) -> tuple[tf.Tensor, object]:
+def rectified(x: tf.Tensor, slope: float) -> tf.Tensor:
     """Return the leaky rectifier of x, whose gradient keeps the result instead of x.
 
     The gradient needs x's sign only, which the result has too; TensorFlow can then fuse the rectifier with what made x.
     """
-    y = tf.nn.leaky_relu(x, LEAKY_SLOPE)
-    return y, lambda gradient: tf.raw_ops.LeakyReluGrad(gradients=gradient, features=y, alpha=LEAKY_SLOPE)
+
+    @tf.custom_gradient
+    def rectify(x: tf.Tensor) -> tuple[tf.Tensor, object]:
+        y = tf.nn.leaky_relu(x, slope)
+        return y, lambda gradient: tf.raw_ops.LeakyReluGrad(gradients=gradient, features=y, alpha=slope)
+
+    return rectify(x)

@@ -41,14 +41,14 @@ class Showcase:
     """Makes the generator that is shown of one training's states.
 
     Args:
-        recipe: says whether weights are averaged.
+        recipe: has the rectifiers' slope, and says whether weights are averaged.
         seed: of the latents that settle the batch statistics.
         convolution: how the large convolutions are computed; the weights are the same.
     """
 
     def __init__(self, recipe: Recipe, seed: int, convolution: Literal["direct", "dft"] = "direct") -> None:
         self._averages = recipe.average_half_life_images is not None
-        self._generator = build_generator(convolution=convolution)
+        self._generator = build_generator(convolution=convolution, leaky_slope=recipe.leaky_slope)
         self._seed = seed
 
     def generator(self, arrays: Mapping[str, np.ndarray]) -> keras.Model:
@@ -89,17 +89,17 @@ def assign(generator: keras.Model, arrays: Mapping[str, np.ndarray]) -> None:
         variable.assign(arrays[variable.path])
 
 
-def untrained_images(seed: int, latents: np.ndarray) -> np.ndarray:
+def untrained_images(recipe: Recipe, seed: int, latents: np.ndarray) -> np.ndarray:
     """Return what a training's generator makes of latents float32 (n, 100) before its first step."""
-    images: np.ndarray = np.asarray(build_generator(seed)(latents, training=False))
+    images: np.ndarray = np.asarray(build_generator(seed, leaky_slope=recipe.leaky_slope)(latents, training=False))
     return images
 
 
 def released_generator(checkpoint: Checkpoint) -> keras.Model:
     """Return the generator that a training releases, in stock Keras layers: its best if kept, else its last."""
+    configuration = checkpoint.description.configuration
     if checkpoint.best:
-        generator = build_generator()
+        generator = build_generator(leaky_slope=configuration.recipe.leaky_slope)
         assign(generator, checkpoint.best)
         return generator
-    configuration = checkpoint.description.configuration
     return Showcase(configuration.recipe, configuration.seed).generator(checkpoint.arrays)

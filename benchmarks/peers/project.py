@@ -8,17 +8,16 @@ import tensorflow as tf
 
 from benchmarks.serving import serve
 from dcgan.gan import Gan
-from dcgan.recipe import CLASSIC, RECIPES
+from dcgan.recipe import RECIPES, RecipeName
 
 IMAGES = 8192
 
 
-def make(batch_size: int) -> Callable[[int], None]:
-    """Return the step of the recipe that has this batch size, or of `classic` with this batch size."""
-    recipe = next((r for r in RECIPES.values() if r.batch_size == batch_size), CLASSIC)
+def make(batch_size: int, recipe: RecipeName) -> Callable[[int], None]:
+    """Return the step of a recipe with this batch size."""
     random = np.random.default_rng(0)
     images = random.uniform(-1, 1, (IMAGES, 28, 28, 1)).astype(np.float32)
-    gan = Gan(recipe.model_copy(update={"batch_size": batch_size}), 0, images, device="cpu")
+    gan = Gan(RECIPES[recipe].model_copy(update={"batch_size": batch_size}), 0, images, device="cpu")
     taken = 0
 
     def run(steps: int) -> None:

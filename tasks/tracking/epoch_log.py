@@ -7,6 +7,7 @@ import numpy as np
 from mlflow.entities import Metric, Run
 
 from dcgan.checkpoint import SELECTION, Checkpoint, EpochRecord
+from dcgan.provenance import Configuration
 from dcgan.randomness import fixed_latents
 from dcgan.recipe import LATENT_SIZE
 from dcgan.rendering import GRID_SIDE, image_grid, upscaled
@@ -53,7 +54,7 @@ class EpochLog:
                     self._recorded = _recorded_epochs(self._lease.require())
                 if record.epoch > self._recorded:
                     if not self._recorded:
-                        self._show_untrained(checkpoint.description.configuration.seed)
+                        self._show_untrained(checkpoint.description.configuration)
                     self._record(record, grid)
                     self._recorded = record.epoch
 
@@ -86,13 +87,14 @@ class EpochLog:
             self._show(grid, record.epoch, milliseconds)
         client.set_tag(self._run_id, RECORDED_EPOCHS, record.epoch)
 
-    def _show_untrained(self, seed: int) -> None:
+    def _show_untrained(self, configuration: Configuration) -> None:
         """Show the untrained generator at step 0, where MLflow's slider begins."""
         from dcgan.showcase import untrained_images
 
         if 0 not in self._pictured:
-            latents = fixed_latents(seed, GRID_SIDE**2, LATENT_SIZE)
-            self._show(image_grid(untrained_images(seed, latents)), 0, round(time.time() * 1000))
+            recipe, seed = configuration.recipe, configuration.seed
+            images = untrained_images(recipe, seed, fixed_latents(seed, GRID_SIDE**2, LATENT_SIZE))
+            self._show(image_grid(images), 0, round(time.time() * 1000))
             self._pictured.add(0)
 
     def _show(self, grid: np.ndarray, step: int, milliseconds: int) -> None:

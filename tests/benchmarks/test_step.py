@@ -3,27 +3,45 @@
 import subprocess
 import sys
 from contextlib import ExitStack
+from pathlib import Path
 from types import SimpleNamespace
 
 import keras
 import numpy as np
 import pytest
 
+from benchmarks.peers import keras_port
 from benchmarks.peers.keras_port import make_discriminator, make_generator
 from benchmarks.step import VARIANTS, _figures, nominal_gflop, table
 from benchmarks.worker import Worker
 from dcgan.networks import build_discriminator, build_generator
+from dcgan.penalty import PENALTY_INTERVAL
+from dcgan.recipe import CLASSIC, FAST
+
+RECIPE = CLASSIC.model_copy(update={"batch_size": 60})
 
 
-@pytest.mark.parametrize(
-    ("port", "ours"),
-    [(make_generator, build_generator), (make_discriminator, build_discriminator)],
-    ids=["generator", "discriminator"],
-)
-def test_port_has_our_networks(port, ours):
-    """The plain port trains networks with the shapes of ours, weight for weight."""
-    port, ours = port(), ours()
-    assert [weight.shape for weight in port.trainable_weights] == [weight.shape for weight in ours.trainable_weights]
+def shapes(network: keras.Model) -> list[tuple[int, ...]]:
+    return [weight.shape for weight in network.trainable_weights]
+
+
+@pytest.mark.parametrize("recipe", [CLASSIC, FAST], ids=["classic", "fast"])
+def test_port_has_our_networks(recipe):
+    """The plain port trains networks with the shapes of ours, weight for weight, and the penalty of ours."""
+    assert shapes(make_generator()) == shapes(build_generator())
+    ours = build_discriminator(dropout_rate=recipe.dropout_rate, hidden_units=recipe.hidden_units)
+    port = make_discriminator(recipe.name)
+    assert shapes(port) == shapes(ours)
+    rates = [[layer.rate for layer in net.layers if "Dropout" in type(layer).__name__] for net in (port, ours)]
+    assert rates[0] == [rate for rate in rates[1] if rate]
+    assert (FAST.gradient_penalty, PENALTY_INTERVAL) == (keras_port.PENALTY, keras_port.PENALTY_INTERVAL)
+
+
+def test_ports_have_the_same_settings():
+    """PyTorch's port, which has an environment of its own, is given the numbers of the plain one."""
+    text = Path(keras_port.__file__).with_name("torch_port.py").read_text()
+    for name in ("HIDDEN_UNITS", "PENALTY", "PENALTY_INTERVAL"):
+        assert f"\n{name} = {getattr(keras_port, name)}\n" in text
 
 
 def test_nominal_arithmetic_is_that_of_the_layers():
@@ -36,16 +54,19 @@ def test_nominal_arithmetic_is_that_of_the_layers():
         return [int(np.prod(layer.kernel.shape)) * size for layer, size in zip(layers, maps, strict=True)]
 
     project, *generator = multiplications(build_generator())
-    first, *discriminator = multiplications(build_discriminator())
-    step = 2 * project + 3 * sum(generator) + 2 * (2 * first + 3 * sum(discriminator)) + first + sum(discriminator)
-    assert nominal_gflop(1000) == pytest.approx(2 * 1000 * step / 1e9, abs=0.01)
+    for recipe in (CLASSIC, FAST):
+        network = build_discriminator(hidden_units=recipe.hidden_units)
+        first, *rest = multiplications(network)
+        step = 2 * project + 3 * sum(generator) + 2 * (2 * first + 3 * sum(rest)) + first + sum(rest)
+        step += 6 / PENALTY_INTERVAL * (first + sum(rest)) if recipe.gradient_penalty else 0
+        assert nominal_gflop(recipe) == pytest.approx(2 * recipe.batch_size * step / 1e9, abs=0.01)
 
 
 @pytest.mark.slow
 def test_workers_train_when_they_are_told():
     """This project's and the plain port's processes answer turns, each with the seconds of a step."""
     with ExitStack() as stack:
-        workers = [Worker(sys.executable, name, 2, {}) for name in ("project", "keras_port")]
+        workers = [Worker(sys.executable, name, 2, {}, ["fast"]) for name in ("project", "keras_port")]
         for worker in workers:
             stack.enter_context(worker)
         for worker in workers:
@@ -57,11 +78,11 @@ def test_workers_train_when_they_are_told():
 def test_figures_follow_from_the_turns():
     """Images per second come from the median turn, and speed-ups from turns of the same round."""
     worker = SimpleNamespace(turns=[0.2, 0.4, 0.3], versions={})
-    figures = _figures(worker, 60, peak=100.0, ours=[0.1, 0.1, 0.1])
+    figures = _figures(worker, RECIPE, peak=100.0, ours=[0.1, 0.1, 0.1])
     assert figures["images_per_second"] == 200.0
     assert figures["milliseconds_per_step_range"] == [200.0, 400.0]
     assert figures["speedup_of_this_project"] == 3.0
-    assert figures["nominal_share_of_matrix_product"] == pytest.approx(nominal_gflop(60) / 0.3 / 100, abs=1e-3)
+    assert figures["nominal_share_of_matrix_product"] == pytest.approx(nominal_gflop(RECIPE) / 0.3 / 100, abs=1e-3)
     rows = table("title", {"matrix_product_gflops": 100.0, "variants": {"one": figures, "two": figures}}).row_count
     assert rows == 2
 

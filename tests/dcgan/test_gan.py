@@ -15,14 +15,19 @@ from dcgan.errors import CheckpointError, ConfigurationError
 from dcgan.gan import Gan, StepMetrics
 from dcgan.idx import read_images
 from dcgan.layers import dropout_scale, dropped
+from dcgan.penalty import PENALTY_INTERVAL
 from dcgan.randomness import Stream, fixed_latents
-from dcgan.recipe import CLASSIC, LATENT_SIZE, SMOKE
+from dcgan.recipe import CLASSIC, FAST, LATENT_SIZE, SMOKE, Recipe
 from dcgan.showcase import Showcase
 
 BATCH, STEPS, SEED = 16, 4, 7
 RECIPE = CLASSIC.model_copy(update={"batch_size": BATCH, "generator_learning_rate": 2e-4})
 ORDER = np.random.default_rng(0).permutation(BATCH * STEPS).reshape(STEPS, BATCH).astype(np.int32)
 CONVOLUTIONS = ["direct", "dft"]
+# without averaged weights and with a constant rate, so that nothing but the step differs
+FAST_RECIPE = RECIPE.model_copy(
+    update=FAST.model_dump(include={"leaky_slope", "dropout_rate", "hidden_units", "gradient_penalty"})
+)
 
 
 @pytest.fixture(scope="module")
@@ -32,47 +37,61 @@ def images(mnist_folder) -> np.ndarray:
     return ((digits.astype(np.float32) - 127.5) / 127.5)[..., None]
 
 
-@pytest.fixture(scope="module", params=CONVOLUTIONS)
+@pytest.fixture(
+    scope="module",
+    params=[(recipe, convolution) for recipe in (RECIPE, FAST_RECIPE) for convolution in CONVOLUTIONS],
+    ids=[f"{name}-{convolution}" for name in ("classic", "fast") for convolution in CONVOLUTIONS],
+)
 def trained(request, images) -> tuple[Gan, dict[str, np.ndarray], StepMetrics]:
     """Return a model after four steps, its state before them, and what they measured."""
-    gan = Gan(RECIPE.model_copy(update={"convolution": request.param}), SEED, images)
+    recipe, convolution = request.param
+    gan = Gan(recipe.model_copy(update={"convolution": convolution}), SEED, images)
     before = gan.state()
     return gan, before, gan.run(ORDER, first_step=0)
 
 
 class PlainGan:
-    """The seed's step in stock Keras: two tapes, two cross entropies, two Adams. Only the random numbers are given."""
+    """The step in stock Keras: two tapes, two cross entropies, two Adams. Only the random numbers are given.
 
-    def __init__(self, state: dict[str, np.ndarray]) -> None:
+    As the seed has it, or with the hidden layer and the gradient penalty of a recipe.
+    """
+
+    def __init__(self, state: dict[str, np.ndarray], recipe: Recipe) -> None:
         layers = keras.layers
+        self.recipe = recipe
         self.generator = keras.Sequential(
             [
                 keras.Input((100,)),
                 layers.Dense(7 * 7 * 256, use_bias=False),
                 layers.BatchNormalization(),
-                layers.LeakyReLU(),
+                layers.LeakyReLU(recipe.leaky_slope),
                 layers.Reshape((7, 7, 256)),
                 layers.Conv2DTranspose(128, 5, strides=1, padding="same", use_bias=False),
                 layers.BatchNormalization(),
-                layers.LeakyReLU(),
+                layers.LeakyReLU(recipe.leaky_slope),
                 layers.Conv2DTranspose(64, 5, strides=2, padding="same", use_bias=False),
                 layers.BatchNormalization(),
-                layers.LeakyReLU(),
+                layers.LeakyReLU(recipe.leaky_slope),
                 layers.Conv2DTranspose(1, 5, strides=2, padding="same", use_bias=False, activation="tanh"),
             ]
         )
         image, *masks = keras.Input((28, 28, 1)), keras.Input((14, 14, 64)), keras.Input((7, 7, 128))
-        x = layers.LeakyReLU()(layers.Conv2D(64, 5, strides=2, padding="same")(image))
-        x = layers.LeakyReLU()(layers.Conv2D(128, 5, strides=2, padding="same")(x * masks[0]))
-        logit = layers.Dense(1)(layers.Flatten()(x * masks[1]))
+        x = layers.LeakyReLU(recipe.leaky_slope)(layers.Conv2D(64, 5, strides=2, padding="same")(image))
+        x = layers.LeakyReLU(recipe.leaky_slope)(layers.Conv2D(128, 5, strides=2, padding="same")(x * masks[0]))
+        x = layers.Flatten()(x * masks[1])
+        if recipe.hidden_units:
+            x = layers.LeakyReLU(recipe.leaky_slope)(layers.Dense(recipe.hidden_units)(x))
+        logit = layers.Dense(1)(x)
         self.discriminator = keras.Model([image, *masks], logit)
         for name, network in (("generator", self.generator), ("discriminator", self.discriminator)):
             network.set_weights([array for key, array in state.items() if key.startswith(f"{name}/")])
         self.optimizers = keras.optimizers.Adam(2e-4), keras.optimizers.Adam(1e-4)
         self.cross_entropy = keras.losses.BinaryCrossentropy(from_logits=True)
 
-    def step(self, images: np.ndarray, latents: tf.Tensor, masks: list[tuple[tf.Tensor, tf.Tensor]]) -> list[float]:
-        """Update both networks; return the generator's and the discriminator's loss."""
+    def step(
+        self, images: np.ndarray, latents: tf.Tensor, masks: list[tuple[tf.Tensor, tf.Tensor]], *, penalized: bool
+    ) -> list[float]:
+        """Update both networks; return the generator's and the discriminator's loss, without penalty."""
         of_real, of_generated = masks
         with tf.GradientTape() as generator_tape, tf.GradientTape() as discriminator_tape:
             generated = self.generator(latents, training=True)
@@ -81,39 +100,51 @@ class PlainGan:
             ones, zeros = tf.ones_like(real_logits), tf.zeros_like(real_logits)
             generator_loss = self.cross_entropy(ones, generated_logits)
             discriminator_loss = self.cross_entropy(ones, real_logits) + self.cross_entropy(zeros, generated_logits)
+            objective = discriminator_loss + (self.penalty(images, of_real) if penalized else 0)
         networks = (self.generator, self.discriminator)
-        tapes, losses = (generator_tape, discriminator_tape), (generator_loss, discriminator_loss)
+        tapes, objectives = (generator_tape, discriminator_tape), (generator_loss, objective)
         variables = [network.trainable_variables for network in networks]
-        gradients = [tape.gradient(*pair) for tape, *pair in zip(tapes, losses, variables, strict=True)]
+        gradients = [tape.gradient(*pair) for tape, *pair in zip(tapes, objectives, variables, strict=True)]
         for optimizer, gradient, those in zip(self.optimizers, gradients, variables, strict=True):
             optimizer.apply(gradient, those)
-        return [float(loss) for loss in losses]
+        return [float(generator_loss), float(discriminator_loss)]
+
+    def penalty(self, images: np.ndarray, masks: tuple[tf.Tensor, tf.Tensor]) -> tf.Tensor:
+        """Return R1's penalty, which stands for those of the steps without one."""
+        pictures = tf.constant(images)
+        with tf.GradientTape() as tape:
+            tape.watch(pictures)
+            logits = self.discriminator([pictures, *masks], training=True)
+        squares = tf.reduce_sum(tape.gradient(logits, pictures) ** 2, axis=[1, 2, 3])
+        return self.recipe.gradient_penalty / 2 * PENALTY_INTERVAL * tf.reduce_mean(squares)
 
 
 def fold(stream: Stream, step: int) -> tf.Tensor:
     return tf.random.experimental.stateless_fold_in([SEED, int(stream)], step, alg="philox")
 
 
-def keep_masks(convolution: str, step: int) -> list[tuple[tf.Tensor, tf.Tensor]]:
+def keep_masks(convolution: str, step: int, rate: float) -> list[tuple[tf.Tensor, tf.Tensor]]:
     """Return the step's scaled dropout masks of the real and of the generated images, float32 (batch, h, w, c)."""
     by_layer = []
     for index, (size, channels, stride) in enumerate([(14, 64, 2), (7, 128, 1)]):
         plain, grid = [2 * BATCH, size, size, channels], [49, 2 * BATCH, stride**2 * channels]
         shape, axis = (grid, 1) if convolution == "dft" else (plain, 0)
-        mask = 1 - tf.cast(dropped(fold(Stream.DROPOUT, step), index, 0.3, shape, axis), tf.float32)
+        mask = 1 - tf.cast(dropped(fold(Stream.DROPOUT, step), index, rate, shape, axis), tf.float32)
         mask = from_grid(mask, (7, 7), stride) if convolution == "dft" else mask
-        by_layer.append(mask * dropout_scale(0.3))
+        by_layer.append(mask * dropout_scale(rate))
     return [tuple(mask[which::2] for mask in by_layer) for which in (0, 1)]
 
 
 def test_steps_are_the_plain_step(trained, images):
     """Four whole steps of both networks give the losses, weights and Adam moments of the step written plainly."""
     gan, before, metrics = trained
-    plain = PlainGan(before)
+    plain = PlainGan(before, gan.recipe)
     losses = []
     for step, rows in enumerate(ORDER):
         latents = tf.random.stateless_normal([BATCH, LATENT_SIZE], fold(Stream.LATENTS, step), alg="philox")
-        losses.append(plain.step(images[rows], latents, keep_masks(gan.convolution, step)))
+        masks = keep_masks(gan.convolution, step, gan.recipe.dropout_rate)
+        penalized = gan.recipe.gradient_penalty > 0 and step % PENALTY_INTERVAL == 0
+        losses.append(plain.step(images[rows], latents, masks, penalized=penalized))
     measured = np.stack([metrics.generator_loss, metrics.discriminator_loss], axis=1)
     np.testing.assert_allclose(measured, losses, rtol=1e-4)
 

@@ -6,7 +6,7 @@ import pytest
 import tensorflow as tf
 
 from dcgan.gan import Gan
-from dcgan.networks import build_discriminator, build_generator
+from dcgan.networks import build_discriminator, build_generator, hidden_layer
 from dcgan.recipe import CLASSIC, IMAGE_SHAPE, LATENT_SIZE
 
 NO_SEED = tf.zeros(2, tf.int32)  # nothing is dropped outside training
@@ -130,6 +130,19 @@ def test_fast_networks_are_the_stock_ones():
     np.testing.assert_allclose(fast([images, NO_SEED]), stock([images, NO_SEED]), atol=1e-6)
 
 
+def test_hidden_layer_stands_before_the_logit():
+    """A discriminator may have a dense layer and its rectifier more than the seed's, and drop nothing."""
+    names = [name for name, *_ in DISCRIMINATOR]
+    networks = [build_discriminator(2, c, dropout_rate=0, hidden_units=16) for c in ("direct", "dft")]
+    assert [layer.name for layer in networks[0].layers] == [*names[:-1], "hidden", "hidden_relu", "logit"]
+    assert hidden_layer(networks[0]).get_config()["units"] == 16
+    assert hidden_layer(build_discriminator()) is None
+    images = tf.random.stateless_uniform((4, *IMAGE_SHAPE), [0, 0], -1, 1)
+    logits = [network([images, NO_SEED], training=True) for network in networks]
+    np.testing.assert_allclose(logits[0], networks[0]([images, NO_SEED]), atol=1e-6)
+    np.testing.assert_allclose(logits[1], logits[0], atol=1e-5)
+
+
 def test_generator_is_stock_keras():
     """Every layer of the generator that others get is Keras' own, and its stored form loads in safe mode."""
     generator = build_generator(1)
@@ -166,6 +179,10 @@ def test_classic_is_the_seeds_training():
         "shuffle_images": 65_536,
         "decay_from": 1.0,
         "average_half_life_images": None,
+        "leaky_slope": 0.3,
+        "dropout_rate": 0.3,
+        "hidden_units": None,
+        "gradient_penalty": 0,
         "releases": "last",
         "precision": "float32",
     }

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from dcgan.normalization import LEAKY_SLOPE, _normalize_everywhere, _normalize_here, normalized, rectified
+from dcgan.normalization import _normalize_everywhere, _normalize_here, normalized, rectified
 
 
 @pytest.mark.parametrize(("shape", "phases"), [((16, 12), 1), ((49, 4, 12), 4), ((2, 3, 12), 1)])
@@ -20,8 +20,8 @@ def test_normalized_is_keras_layers(shape, phases):
     weights = tf.random.stateless_normal(rows.shape, [2, 3])
     results = []
     for function in (
-        lambda x: keras.layers.LeakyReLU(LEAKY_SLOPE)(stock(x, training=True)),
-        lambda x: tf.reshape(normalized(fused, tf.reshape(x, shape)), x.shape),
+        lambda x: keras.layers.LeakyReLU(0.3)(stock(x, training=True)),
+        lambda x: tf.reshape(normalized(fused, tf.reshape(x, shape), 0.3), x.shape),
     ):
         layer = fused if results else stock
         with tf.GradientTape() as tape:
@@ -50,6 +50,6 @@ def test_rectified_is_leaky_relu():
     x = tf.constant([-2.0, -0.5, 0.5, 3.0])
     with tf.GradientTape() as tape:
         tape.watch(x)
-        y = rectified(x)
-    np.testing.assert_array_equal(y, tf.nn.leaky_relu(x, LEAKY_SLOPE))
-    np.testing.assert_allclose(tape.gradient(y, x), [LEAKY_SLOPE, LEAKY_SLOPE, 1, 1])
+        y = rectified(x, 0.2)
+    np.testing.assert_array_equal(y, tf.nn.leaky_relu(x, 0.2))
+    np.testing.assert_allclose(tape.gradient(y, x), [0.2, 0.2, 1, 1])

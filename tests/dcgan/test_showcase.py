@@ -94,8 +94,8 @@ def test_untrained_is_what_a_training_begins_with(images):
     """The pictures before the first step are those of the generator that is then trained."""
     gan = Gan(AVERAGED, 4, images)
     begun_with = np.asarray(gan.generator(LATENTS, training=False))
-    np.testing.assert_allclose(untrained_images(4, LATENTS), begun_with, rtol=0, atol=1e-6)
-    assert not np.allclose(untrained_images(5, LATENTS), begun_with, rtol=0, atol=1e-3)
+    np.testing.assert_allclose(untrained_images(AVERAGED, 4, LATENTS), begun_with, rtol=0, atol=1e-6)
+    assert not np.allclose(untrained_images(AVERAGED, 5, LATENTS), begun_with, rtol=0, atol=1e-3)
 
 
 def test_the_best_epoch_is_released(checkpoints):

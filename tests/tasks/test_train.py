@@ -83,7 +83,8 @@ def test_every_epoch_has_its_picture(trained):
     pictures = sorted(name for name in files if name.endswith(".png"))
     assert [name.split("+")[:3] for name in pictures] == [["samples", "step", step] for step in "012"]
     assert len(files) == 6, "each with MLflow's small copy, and nothing else: a foreign file would hide them all"
-    untrained = image_grid(untrained_images(7, fixed_latents(7, 16, 100)))
+    recipe = trained.run.configuration.recipe
+    untrained = image_grid(untrained_images(recipe, 7, fixed_latents(7, 16, 100)))
     grids = load_checkpoint(trained.run.folder / "states" / "epoch-000002").grids
     for name, grid in zip(pictures, [untrained, *grids], strict=True):
         local = client.download_artifacts(trained.run.run_id, f"images/{name}")
