@@ -1,8 +1,7 @@
 """How good the generators are that the recipes train, and how soon they are: `python -m benchmarks quality`.
 
-Every training is the whole pipeline, in one store, so each is judged beside the champion of those before it. That takes
-two hours; what is stopped goes on when it is started again, in .state/benchmarks/quality, which the next one may find
-there or not: remove it to measure anew.
+Every training is the whole pipeline, all in one store, so each is judged beside the champion of those before it. That
+takes two hours. What is stopped goes on when it is started again; remove .state/benchmarks/quality to measure anew.
 """
 
 import json
