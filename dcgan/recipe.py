@@ -67,11 +67,11 @@ CLASSIC = Recipe(
 
 # What we recommend: smaller batches, averaged weights, rates that fall in the second half, and a discriminator that
 # sees the whole picture at once and has a gradient penalty, under which both networks can learn twenty times as fast.
-# 8 epochs of 937 steps. docs/decisions/fast.md tells what was tried.
+# 6 epochs of 937 steps. docs/decisions/fast.md tells what was tried.
 # beta_1 = 0.5: Radford et al., https://arxiv.org/abs/1511.06434, section 4, found 0.9 to oscillate.
 FAST = Recipe(
     name="fast",
-    epochs=8,
+    epochs=6,
     batch_size=64,
     generator_learning_rate=2e-3,
     discriminator_learning_rate=2e-3,
@@ -80,7 +80,7 @@ FAST = Recipe(
     dropout_rate=0,
     hidden_units=256,
     gradient_penalty=1,
-    checkpoint_every=4,
+    checkpoint_every=3,
     decay_from=0.5,
     average_half_life_images=40_000,
     evaluate_every=1,

@@ -77,7 +77,7 @@ def train(
 
     Raises:
         DataError: a batch is larger than the data, or the file is damaged.
-        TrainingDivergedError: a loss is not finite; the epoch is not reported.
+        TrainingDivergedError: a loss or a weight is not finite; the epoch is not reported.
         CheckpointError: `start` holds other arrays than this model.
         DeviceError: the device is not there.
     """
@@ -94,6 +94,7 @@ def train(
     for epoch in range(len(history) + 1, recipe.epochs + 1):
         metrics = _run_epoch(gan, parts, epoch, clock, on_progress)
         arrays = gan.state()
+        _require_finite_state(arrays, epoch)
         generator = showcase.generator(arrays)
         grid = image_grid(np.asarray(generator(latents, training=False)))
         figures = _timed(evaluate, generator) if evaluate and _is_due(recipe, epoch) else {}
@@ -172,6 +173,16 @@ def _require_finite(metrics: StepMetrics, epoch: int, first_step: int) -> None:
         f"The {network} loss is not finite at step {first_step + step} (epoch {epoch}); "
         "expected finite losses: lower the learning rates or use float32."
     )
+
+
+def _require_finite_state(arrays: Mapping[str, np.ndarray], epoch: int) -> None:
+    """Raise for an array that is not finite: a rectifier that leaks nothing can hide it from the losses."""
+    for name, array in arrays.items():
+        if not np.isfinite(array).all():
+            raise TrainingDivergedError(
+                f"The state's {name} is not finite after epoch {epoch}; "
+                "expected finite numbers: lower the learning rates or use float32."
+            )
 
 
 class _EpochClock:

@@ -148,27 +148,29 @@ def test_steps_are_the_plain_step(trained, images):
     measured = np.stack([metrics.generator_loss, metrics.discriminator_loss], axis=1)
     np.testing.assert_allclose(measured, losses, rtol=1e-4)
 
+    # the less a rectifier leaks, the more a sign that rounding decides changes
+    tolerance = 5e-3 if gan.recipe.leaky_slope == CLASSIC.leaky_slope else 2e-2
     after = gan.state()
     for network, optimizer, name in zip(
         (plain.generator, plain.discriminator), plain.optimizers, ("generator", "discriminator"), strict=True
     ):
         names = [key for key in after if key.startswith(f"{name}/")]
         for key, expected in zip(names, network.get_weights(), strict=True):
-            require_same_change(before[key], after[key], expected)
+            require_same_change(before[key], after[key], expected, tolerance)
         # Adam's state: iterations and learning rate, then momentum and velocity of each variable
         for key, variable in zip(
             [key for key in after if key.startswith(f"{name}_adam/")], optimizer.variables, strict=True
         ):
-            require_same_change(before[key], after[key], variable.numpy())
+            require_same_change(before[key], after[key], variable.numpy(), tolerance)
 
 
-def require_same_change(before, actual, expected):
-    """What changed is the same to half a hundredth, in the Euclidean norm.
+def require_same_change(before, actual, expected, tolerance):
+    """What changed is the same, in the Euclidean norm, to a share of it.
 
     A single weight may differ by more: where a gradient is all rounding error, Adam makes a whole step of it.
     """
     difference = np.linalg.norm(np.asarray(actual, np.float64) - expected)
-    assert difference <= 5e-3 * np.linalg.norm(np.asarray(expected, np.float64) - before)
+    assert difference <= tolerance * np.linalg.norm(np.asarray(expected, np.float64) - before)
 
 
 def test_convolutions_share_one_state(images):

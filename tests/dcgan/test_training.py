@@ -34,7 +34,8 @@ ENVIRONMENT = dict(os.environ)  # as TensorFlow has just read it: oneDNN's switc
 CHECKOUT = Path(dcgan.__file__).parent.parent
 
 ROWS, BATCH, STEPS, EPOCHS = 70, 16, 4, 3
-RECIPE = FAST.model_copy(update={"name": "test", "epochs": EPOCHS, "batch_size": BATCH})
+RATES = {"generator_learning_rate": 2e-4, "discriminator_learning_rate": 2e-4}  # for so small batches
+RECIPE = FAST.model_copy(update={"name": "test", "epochs": EPOCHS, "batch_size": BATCH, **RATES})
 CONFIGURATION = Configuration(recipe=RECIPE, seed=11, dataset_digest="d" * 64)
 STEP_METRICS = ("generator_loss", "discriminator_loss", "real_accuracy", "generated_accuracy")
 METRICS = {*STEP_METRICS, "images_per_second", "epoch_seconds", "overhead_seconds", "peak_memory_mb"}
@@ -273,6 +274,15 @@ def test_divergence_is_told_with_its_step(reports, images, monkeypatch, seconds_
         "expected finite losses: lower the learning rates or use float32."
     )
     assert [p.step for p in progress] == [1, 2]
+
+
+def test_what_the_losses_hide_is_found_in_the_state(reports, images):
+    """Rectifiers that leak nothing make zero of what is no number, so losses stay finite; the state does not."""
+    spoilt = images.copy()
+    spoilt[epoch_order(CONFIGURATION.seed, 3, ROWS, BATCH)[-1, 5], 3, 3] = np.nan
+    recipe = RECIPE.model_copy(update={"leaky_slope": 0.0})
+    with pytest.raises(TrainingDivergedError, match=r"^The state's \S+ is not finite after epoch 3; expected finite n"):
+        next(train(CONFIGURATION.model_copy(update={"recipe": recipe}), spoilt, reports[1].checkpoint))
 
 
 def test_state_of_another_model_is_refused(reports, images):
