@@ -25,7 +25,8 @@ def train(batch: int, steps: int) -> dict[str, np.ndarray]:
     order = np.arange(batch * steps, dtype=np.int32).reshape(steps, batch)
     arrays = {}
     for convolution in ("direct", "dft"):
-        recipe = SMOKE.model_copy(update={"convolution": convolution, "batch_size": batch})
+        rates = {"generator_learning_rate": 2e-4, "discriminator_learning_rate": 2e-4}
+        recipe = SMOKE.model_copy(update={"convolution": convolution, "batch_size": batch, **rates})
         first = np.concatenate([images[: batch + 1], np.zeros_like(images[batch + 1 :])])
         gan = Gan(recipe, 1, first, device="cpu", rows=len(images))
         for part, first_step in ((order[:1], 0), (order[1:] - batch, 1)):
@@ -73,7 +74,7 @@ def test_two_devices_take_the_step_of_one(one_and_two):
     """Two devices' first gradients are one device's for the same batch: Adam's first momenta are half of them."""
     one, two, _ = one_and_two
     names = [name for name in one if name.split("/")[1] == "0" and ("momentum" in name or "moving" in name)]
-    assert len(names) == 2 * (16 + 6)
+    assert len(names) == 2 * (18 + 6)
     for name in names:
         assert np.abs(one[name]).max() > 0, name
         np.testing.assert_allclose(two[name], one[name], rtol=0, atol=1e-4 * np.abs(one[name]).max(), err_msg=name)
