@@ -1,5 +1,6 @@
 """Dropout that Keras does not have: its masks are a pure function of a seed, on any number of devices."""
 
+import math
 from typing import Any
 
 import keras
@@ -7,41 +8,43 @@ import tensorflow as tf
 
 from dcgan.device import replica_part
 
-# Sixteen random bits decide on an element: half the cost of TensorFlow's own 32, and a rate right to 1 / 2**17.
-_LEVELS = 2**16
-
-
-def dropout_threshold(rate: float) -> int:
-    """Return how many of the 65,536 values of a 16-bit number drop an element; 0.3 becomes 0.300003."""
-    return round(rate * _LEVELS)
+# Eight random bits decide on an element: a quarter of the cost of TensorFlow's own 32.
+LEVELS = 2**8
+MAX_RATE = 0.99
 
 
 def dropout_scale(rate: float) -> float:
     """Return the factor for the elements that stay, which keeps the expected value."""
-    return _LEVELS / (_LEVELS - dropout_threshold(rate))
+    return 1 / (1 - rate)
 
 
 def dropped(seed: tf.Tensor, index: int, rate: float, shape: list[Any], batch_axis: int) -> tf.Tensor:
-    """Return which elements are dropped, bool of `shape`; each independently with probability `rate`.
+    """Return which elements are dropped, bool of `shape`; each with probability `rate`.
+
+    An element is dropped if its random byte is below a threshold. `256 · rate` is no whole number, so the threshold is
+    the one below or the one above, drawn for each index of the last axis so that it is right in the mean. Elements that
+    share a threshold hardly depend on one another: their correlation is at most 1 / (4 · 256² · rate · (1 - rate)).
 
     Args:
         seed: int32 (2,).
         index: folded into the seed, so that two layers of a network differ.
-        rate: in [0, 1), rounded to a multiple of 1 / 65,536.
+        rate: in [0, 0.99].
         shape: of this device's maps.
-        batch_axis: the axis of the samples; several devices divide one global mask along it.
+        batch_axis: the axis of the samples, not the last one; several devices divide one global mask along it.
     """
-    seed = tf.random.experimental.stateless_fold_in(seed, index, alg="philox")
+    fold = tf.random.experimental.stateless_fold_in
+    seed = fold(seed, index, alg="philox")
+    below = math.floor(LEVELS * rate)
+    above = tf.random.stateless_uniform(shape[-1:], fold(seed, 1, alg="philox"), alg="philox") < LEVELS * rate - below
+    thresholds = tf.cast(below + tf.cast(above, tf.int32), tf.uint8)
 
     def draw(global_shape: list[Any]) -> tf.Tensor:
         elements = tf.reduce_prod(global_shape)
-        bits = tf.random.stateless_uniform(
-            [(elements + 1) // 2], seed, minval=None, maxval=None, dtype=tf.uint32, alg="philox"
-        )
-        halves = tf.reshape(tf.bitcast(bits, tf.uint16), [-1])[:elements]
-        return tf.reshape(halves, global_shape) < tf.constant(dropout_threshold(rate), tf.uint16)
+        words = (elements + 3) // 4
+        bits = tf.random.stateless_uniform([words], seed, minval=None, maxval=None, dtype=tf.uint32, alg="philox")
+        return tf.reshape(tf.reshape(tf.bitcast(bits, tf.uint8), [-1])[:elements], global_shape)
 
-    return replica_part(draw, shape, batch_axis)
+    return replica_part(draw, shape, batch_axis) < thresholds
 
 
 @keras.saving.register_keras_serializable(package="dcgan")
@@ -52,8 +55,8 @@ class SeededDropout(keras.layers.Layer):
     that is resumed would draw other masks. (Srivastava et al., https://jmlr.org/papers/v15/srivastava14a.html.)
 
     Args:
-        rate: share of the elements set to zero, in [0, 1); the rest is scaled by 1 / (1 - rate). It is rounded to a
-            multiple of 1 / 65,536. With 0 nothing is drawn.
+        rate: share of the elements set to zero, in [0, 0.99]; the rest is scaled by 1 / (1 - rate). With 0 nothing is
+            drawn.
         index: folded into the seed, so that two layers of a network differ.
 
     Call arguments:

@@ -29,7 +29,7 @@ class Recipe(BaseModel):
     beta_1: float = Field(ge=0, lt=1, description="decay of Adam's first moment, both networks")
     beta_2: float = Field(default=0.999, ge=0, lt=1, description="decay of Adam's second moment, both networks")
     leaky_slope: float = Field(default=0.3, ge=0, lt=1, description="of both networks' rectifiers, below zero")
-    dropout_rate: float = Field(default=0.3, ge=0, lt=1, description="of the discriminator's maps")
+    dropout_rate: float = Field(default=0.3, ge=0, le=0.99, description="of the discriminator's maps")
     hidden_units: PositiveInt | None = Field(
         default=None, description="of a dense layer between the discriminator's maps and its logit; None = none"
     )

@@ -5,29 +5,38 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from dcgan.layers import SeededDropout, dropout_scale, dropout_threshold, dropped, shape_of
+from dcgan.layers import LEVELS, MAX_RATE, SeededDropout, dropout_scale, dropped, shape_of
 
 SEED = tf.constant([1, 2])
 
 
-@pytest.mark.parametrize("rate", [0.0, 0.1, 0.3, 0.5, 0.9])
+@pytest.mark.parametrize("rate", [0.0, 0.001, 0.1, 0.3, 0.5, 0.9, MAX_RATE])
 def test_rate_is_right(rate):
-    """The documented rate is within 1 / 2**17 of the one asked for, and the share dropped is within its noise."""
-    exact = dropout_threshold(rate) / 65_536
-    assert exact == pytest.approx(rate, abs=2**-17)
-    count = 1_000_000
-    share = float(tf.reduce_mean(tf.cast(dropped(SEED, 0, rate, [count], 0), tf.float64)))
-    assert abs(share - exact) <= 5 * np.sqrt(exact * (1 - exact) / count)
-    assert dropout_scale(rate) * (1 - exact) == pytest.approx(1)
+    """The share dropped is the rate within its noise, though no byte has a threshold at 0.3 of its values."""
+    shape = [1000, 1000]
+    share = float(tf.reduce_mean(tf.cast(dropped(SEED, 0, rate, shape, 0), tf.float64)))
+    # of the elements, and of the thresholds that a thousand of them share
+    variance = rate * (1 - rate) / 1_000_000 + 1 / (4 * LEVELS**2 * 1000)
+    assert abs(share - rate) <= 5 * np.sqrt(variance) * (rate > 0)
+    assert dropout_scale(rate) * (1 - rate) == pytest.approx(1)
+
+
+def test_thresholds_are_drawn_anew():
+    """Both thresholds around 0.3 are there, in the right shares, and other columns have them with another seed."""
+    shares = [np.mean(np.asarray(dropped(SEED + k, 0, 0.3, [400_000, 64], 0), float), axis=0) for k in (0, 1)]
+    above = [share > 76.5 / LEVELS for share in shares]
+    assert all(0.6 < columns.mean() < 0.98 for columns in above)
+    assert (above[0] != above[1]).any()
 
 
 def test_elements_are_independent():
-    """Masks of neighbouring elements, of both halves of a random word, of layers and of seeds do not correlate."""
-    mask = np.asarray(dropped(SEED, 0, 0.3, [100_000], 0), float)
+    """Masks of neighbouring elements, of the bytes of a random word, of layers and of seeds do not correlate."""
+    mask = np.asarray(dropped(SEED, 0, 0.3, [1000, 100], 0), float).ravel()
     others = [
-        mask[1:],  # the other half of the word, and the next word
-        np.asarray(dropped(SEED, 1, 0.3, [100_000], 0), float),
-        np.asarray(dropped(SEED + 1, 0, 0.3, [100_000], 0), float),
+        mask[1:],  # the next byte of the word, and the next word
+        mask[100:],  # of the same threshold
+        np.asarray(dropped(SEED, 1, 0.3, [1000, 100], 0), float).ravel(),
+        np.asarray(dropped(SEED + 1, 0, 0.3, [1000, 100], 0), float).ravel(),
     ]
     for other in others:
         assert abs(np.corrcoef(mask[: len(other)], other)[0, 1]) < 5 / np.sqrt(100_000)
