@@ -16,8 +16,7 @@ from rich.table import Table
 
 from benchmarks.machine import machine, write_results
 from benchmarks.worker import CHECKOUT, Worker
-from dcgan.penalty import PENALTY_INTERVAL
-from dcgan.recipe import CLASSIC, FAST, Recipe
+from dcgan.recipe import CLASSIC, FAST, PENALTY_INTERVAL, Recipe
 
 ROUNDS = 9
 PROJECT = "this project"

@@ -14,9 +14,9 @@ from dcgan.grid import discriminator_training_pass, generator_training_pass
 from dcgan.losses import discriminator_loss, generator_loss, slopes
 from dcgan.networks import build_discriminator, build_generator
 from dcgan.optimizer import adam
-from dcgan.penalty import PENALTY_INTERVAL, penalty_gradients
+from dcgan.penalty import penalty_gradients
 from dcgan.randomness import Stream
-from dcgan.recipe import IMAGE_SHAPE, LATENT_SIZE, Recipe
+from dcgan.recipe import IMAGE_SHAPE, LATENT_SIZE, PENALTY_INTERVAL, Recipe
 from dcgan.showcase import AVERAGE, average_decay
 
 

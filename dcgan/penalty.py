@@ -8,9 +8,6 @@ from collections.abc import Callable, Sequence
 
 import tensorflow as tf
 
-# R1 need not be computed in every step (Karras et al., https://arxiv.org/abs/1912.04958, section 3.1)
-PENALTY_INTERVAL = 4
-
 
 def gradient_penalty(discriminate: Callable[[tf.Tensor], tf.Tensor], images: tf.Tensor) -> tf.Tensor:
     """Return half the sum over images of the squared gradient of each one's logit, a float32 scalar.

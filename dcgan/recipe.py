@@ -10,6 +10,8 @@ from pydantic import BaseModel, ConfigDict, Field, PositiveFloat, PositiveInt
 LATENT_SIZE = 100
 IMAGE_SIZE = 28
 IMAGE_SHAPE = (IMAGE_SIZE, IMAGE_SIZE, 1)
+# R1 need not be computed in every step (Karras et al., https://arxiv.org/abs/1912.04958, section 3.1)
+PENALTY_INTERVAL = 4
 
 RecipeName = Literal["fast", "classic", "smoke"]
 Convolution = Literal["auto", "direct", "dft"]

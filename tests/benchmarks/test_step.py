@@ -15,8 +15,7 @@ from benchmarks.peers.keras_port import make_discriminator, make_generator
 from benchmarks.step import VARIANTS, _figures, nominal_gflop, table
 from benchmarks.worker import Worker
 from dcgan.networks import build_discriminator, build_generator
-from dcgan.penalty import PENALTY_INTERVAL
-from dcgan.recipe import CLASSIC, FAST
+from dcgan.recipe import CLASSIC, FAST, PENALTY_INTERVAL
 
 RECIPE = CLASSIC.model_copy(update={"batch_size": 60})
 

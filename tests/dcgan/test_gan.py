@@ -15,9 +15,8 @@ from dcgan.errors import CheckpointError, ConfigurationError
 from dcgan.gan import Gan, StepMetrics
 from dcgan.idx import read_images
 from dcgan.layers import dropout_scale, dropped
-from dcgan.penalty import PENALTY_INTERVAL
 from dcgan.randomness import Stream, fixed_latents
-from dcgan.recipe import CLASSIC, FAST, LATENT_SIZE, SMOKE, Recipe
+from dcgan.recipe import CLASSIC, FAST, LATENT_SIZE, PENALTY_INTERVAL, SMOKE, Recipe
 from dcgan.showcase import Showcase
 
 BATCH, STEPS, SEED = 16, 4, 7

@@ -8,8 +8,8 @@ from dcgan.gan import Gan
 from dcgan.idx import read_images
 from dcgan.networks import build_discriminator
 from dcgan.parquet import normalise
-from dcgan.penalty import PENALTY_INTERVAL, gradient_penalty, penalty_gradients
-from dcgan.recipe import FAST
+from dcgan.penalty import gradient_penalty, penalty_gradients
+from dcgan.recipe import FAST, PENALTY_INTERVAL
 
 NO_SEED = tf.zeros(2, tf.int32)
 BATCH = 8
