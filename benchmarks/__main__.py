@@ -10,7 +10,9 @@ LONG = ("quality",)  # hours: only where it is named
 def main() -> None:
     """Run the programs one after another: each is a module with a function `main`."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
-    help_text = f"of {', '.join(PROGRAMS)}, which run without one, and {', '.join(LONG)}, which takes two hours"
+    help_text = (
+        f"of {', '.join(PROGRAMS)}, which run without one, and {', '.join(LONG)}, which takes an hour and a half"
+    )
     parser.add_argument("names", nargs="*", metavar="NAME", help=help_text)
     names = parser.parse_args().names or PROGRAMS
     if unknown := sorted(set(names) - {*PROGRAMS, *LONG}):

@@ -1,7 +1,8 @@
 """How good the generators are that the recipes train, and how soon they are: `python -m benchmarks quality`.
 
 Every training is the whole pipeline, all in one store, so each is judged beside the champion of those before it. That
-takes two hours. What is stopped goes on when it is started again; remove .state/benchmarks/quality to measure anew.
+takes an hour and a half. What is stopped goes on when it is started again; remove
+.state/benchmarks/quality to measure anew.
 """
 
 import json
