@@ -10,7 +10,7 @@ import tensorflow as tf
 
 from dcgan.device import DeviceChoice, choose_devices, replica_part, resolve_convolution
 from dcgan.errors import CheckpointError
-from dcgan.grid import discriminator_training_pass, generator_training_pass
+from dcgan.grid import discriminator_training_pass, generator_training_pass, pairs_training_pass
 from dcgan.losses import discriminator_loss, generator_loss, slopes
 from dcgan.networks import build_discriminator, build_generator
 from dcgan.optimizer import adam
@@ -158,19 +158,17 @@ class Gan:
         images, latents = self._draw(rows, step)
         with tf.GradientTape() as generator_tape:
             generated = self._generator_pass(latents)
-        # pairs of a real and a generated image, so that several devices divide the dropout masks as they do the images
-        pairs = tf.reshape(tf.stack([images, generated], axis=1), [-1, *IMAGE_SHAPE])
         with tf.GradientTape() as discriminator_tape:
-            discriminator_tape.watch(pairs)
-            logits = self._discriminator_pass(pairs, self._seed(Stream.DROPOUT, step))
+            discriminator_tape.watch(generated)
+            logits = self._pairs_pass(images, generated, self._seed(Stream.DROPOUT, step))
         real_logits, generated_logits = tf.unstack(tf.reshape(logits, [-1, 2]), axis=1)
 
         slope = slopes(real_logits, generated_logits)
         logit_gradients = tf.reshape(tf.stack([slope.real, slope.generated], axis=1), [-1, 1]) / self.recipe.batch_size
-        *gradients_d, at_pairs = discriminator_tape.gradient(
-            logits, [*_tensors(self.discriminator), pairs], output_gradients=logit_gradients
+        *gradients_d, at_generated = discriminator_tape.gradient(
+            logits, [*_tensors(self.discriminator), generated], output_gradients=logit_gradients
         )
-        at_generated = tf.reshape(at_pairs, [-1, 2, *IMAGE_SHAPE])[:, 1] * tf.reshape(slope.ratio, [-1, 1, 1, 1])
+        at_generated *= tf.reshape(slope.ratio, [-1, 1, 1, 1])
         gradients_g = generator_tape.gradient(generated, _tensors(self.generator), output_gradients=at_generated)
         self.generator_optimizer.apply(gradients_g, self.generator.trainable_variables)
         gradients_d = self._penalized(gradients_d, images, step)
@@ -212,6 +210,16 @@ class Gan:
         if self.convolution == "dft":
             return generator_training_pass(self.generator, latents)
         return self.generator(latents, training=True)
+
+    def _pairs_pass(self, images: tf.Tensor, generated: tf.Tensor, seed: tf.Tensor) -> tf.Tensor:
+        """Return the logits of a real image, a generated one, and so on, float32 (2 · n, 1).
+
+        In pairs, several devices divide the dropout masks as they do the images.
+        """
+        if self.convolution == "dft":
+            return pairs_training_pass(self.discriminator, images, generated, seed)
+        pairs = tf.reshape(tf.stack([images, generated], axis=1), [-1, *IMAGE_SHAPE])
+        return self._discriminator_pass(pairs, seed)
 
     def _discriminator_pass(self, images: tf.Tensor, seed: tf.Tensor) -> tf.Tensor:
         if self.convolution == "dft":

@@ -9,8 +9,8 @@ import tensorflow as tf
 
 from dcgan.layers import SeededDropout, dropout_scale, dropped, shape_of
 from dcgan.networks import hidden_layer
-from dcgan.normalization import normalized, rectified
-from dcgan.patches import GRID, add_patches, cut_patches, patch_kernel
+from dcgan.normalization import biased, normalized, rectified
+from dcgan.patches import GRID, add_patches, cut_patches, multiply_pairs, patch_kernel
 
 
 def generator_training_pass(generator: keras.Model, latents: tf.Tensor) -> tf.Tensor:
@@ -28,24 +28,49 @@ def generator_training_pass(generator: keras.Model, latents: tf.Tensor) -> tf.Te
 
 def discriminator_training_pass(discriminator: keras.Model, images: tf.Tensor, seed: tf.Tensor) -> tf.Tensor:
     """Return `discriminator([images, seed], training=True)`, float32 (n, 1), though with other dropout masks."""
+    kernel = patch_kernel(discriminator.get_layer("to_14x14"))
+    return _after_first_product(discriminator, cut_patches(images) @ kernel, seed)
+
+
+def pairs_training_pass(
+    discriminator: keras.Model, images: tf.Tensor, generated: tf.Tensor, seed: tf.Tensor
+) -> tf.Tensor:
+    """Return the `discriminator_training_pass` of images in turns, one of each, float32 (2 · n, 1).
+
+    The gradient at `generated` is computed without that at `images`.
+    """
+    kernel = patch_kernel(discriminator.get_layer("to_14x14"))
+    products = multiply_pairs(cut_patches(images), cut_patches(generated), kernel)
+    return _after_first_product(discriminator, products, seed)
+
+
+def _after_first_product(discriminator: keras.Model, maps: tf.Tensor, seed: tf.Tensor) -> tf.Tensor:
+    """Return the logits, float32 (n, 1), from the patches' product with the first kernel, (49 · n, 256)."""
     layer = discriminator.get_layer
     first, second, slope = layer("to_14x14"), layer("to_7x7"), layer("to_14x14_relu").negative_slope
     bias = tf.tile(tf.convert_to_tensor(first.bias), [4])  # for each phase
-    maps = rectified(tf.nn.bias_add(cut_patches(images) @ patch_kernel(first), bias), slope)
-    maps = tf.reshape(maps, [GRID**2, -1, maps.shape[1]])
+    maps = tf.reshape(rectified(biased(maps, bias), slope), [GRID**2, -1, maps.shape[1]])
     maps, scale = _dropout(layer("to_14x14_dropout"), maps, seed)
     maps = second.on_grid(maps, scale)
-    maps = rectified(tf.nn.bias_add(maps, tf.convert_to_tensor(second.bias)), slope)
+    maps = rectified(biased(maps, tf.convert_to_tensor(second.bias)), slope)
     maps, scale = _dropout(layer("to_7x7_dropout"), maps, seed)
     if hidden := hidden_layer(discriminator):
         return layer("logit")(rectified(_dense(hidden, maps, scale), slope))
-    return _dense(layer("logit"), maps, scale)
+    return _logit(layer("logit"), maps, scale)
 
 
 def _dense(layer: keras.layers.Dense, maps: tf.Tensor, scale: float) -> tf.Tensor:
     """Return the dense layer of `scale` times the flattened maps, float32 (n, units)."""
     kernel = scale * tf.reshape(tf.convert_to_tensor(layer.kernel), [GRID**2, -1, layer.units])
     return tf.reduce_sum(maps @ kernel, axis=0) + tf.convert_to_tensor(layer.bias)
+
+
+def _logit(layer: keras.layers.Dense, maps: tf.Tensor, scale: float) -> tf.Tensor:
+    """Return the dense layer of one unit of `scale` times the flattened maps, float32 (n, 1)."""
+    # the kernel on the left, so that its gradient takes the maps as they lie
+    kernel = scale * tf.reshape(tf.convert_to_tensor(layer.kernel), [GRID**2, 1, -1])
+    logits = tf.reduce_sum(tf.matmul(kernel, maps, transpose_b=True), axis=[0, 1])
+    return logits[:, None] + tf.convert_to_tensor(layer.bias)
 
 
 def _dropout(layer: SeededDropout, maps: tf.Tensor, seed: tf.Tensor) -> tuple[tf.Tensor, float]:

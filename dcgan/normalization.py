@@ -1,4 +1,4 @@
-"""Batch normalisation and the leaky rectifier in few passes over the maps, on any number of devices.
+"""Batch normalisation, bias and the leaky rectifier in few passes over the maps, on any number of devices.
 
 (Ioffe and Szegedy, https://arxiv.org/abs/1502.03167, algorithm 1.) Keras' own layer is made of a dozen elementwise
 operations. Maps may have any leading axes; the last one holds the phases and channels.
@@ -54,3 +54,14 @@ def rectified(x: tf.Tensor, slope: float) -> tf.Tensor:
         return y, lambda gradient: tf.raw_ops.LeakyReluGrad(gradients=gradient, features=y, alpha=slope)
 
     return rectify(x)
+
+
+@tf.custom_gradient
+def biased(maps: tf.Tensor, bias: tf.Tensor) -> tuple[tf.Tensor, object]:
+    """Return maps plus a bias for each channel, whose gradient is a matrix product instead of TensorFlow's sum."""
+
+    def gradient(at_result: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+        rows = tf.reshape(at_result, [-1, at_result.shape[-1]])
+        return at_result, tf.reshape(tf.ones([1, tf.shape(rows)[0]]) @ rows, [-1])
+
+    return tf.nn.bias_add(maps, bias), gradient

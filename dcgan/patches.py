@@ -48,6 +48,22 @@ def add_patches(patches: tf.Tensor) -> tuple[tf.Tensor, object]:
     return _paste(patches), _cut
 
 
+@tf.custom_gradient
+def multiply_pairs(first: tf.Tensor, second: tf.Tensor, kernel: tf.Tensor) -> tuple[tf.Tensor, object]:
+    """Return the rows of two matrices in turns, (2 · m, k) from two of (m, k), times a kernel (k, c).
+
+    The gradients of the two are products of their own, so that TensorFlow leaves out the one that nobody asks for.
+    """
+    pairs = tf.reshape(tf.stack([first, second], axis=1), [-1, first.shape[1]])
+
+    def gradient(at_result: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
+        at_pairs = tf.reshape(at_result, [-1, 2, at_result.shape[1]])
+        at_rows = (tf.matmul(at_pairs[:, half], kernel, transpose_b=True) for half in range(2))
+        return *at_rows, tf.matmul(pairs, at_result, transpose_a=True)
+
+    return pairs @ kernel, gradient
+
+
 def _cut(images: tf.Tensor) -> tf.Tensor:
     padded = tf.pad(images[..., 0], [[0, 0], PAD, PAD])
     cells = tf.reshape(padded, [-1, GRID + 1, CELL, GRID + 1, CELL])

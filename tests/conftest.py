@@ -22,7 +22,7 @@ for variable in ("MLFLOW_TRACKING_URI", "PREFECT_API_URL", "PREFECT_HOME"):
     os.environ.pop(variable, None)
 settle_environment()
 
-pytest_plugins = ["tests.desk", "tests.pipeline", "tests.registry", "tests.web"]
+pytest_plugins = ["tests.checkpoints", "tests.desk", "tests.downloads", "tests.pipeline", "tests.registry", "tests.web"]
 
 CHECKOUT = Path(__file__).resolve().parent.parent
 TRAIN_ROWS, TEST_ROWS = 600, 100

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from dcgan.normalization import _normalize_everywhere, _normalize_here, normalized, rectified
+from dcgan.normalization import _normalize_everywhere, _normalize_here, biased, normalized, rectified
 
 
 @pytest.mark.parametrize(("shape", "phases"), [((16, 12), 1), ((49, 4, 12), 4), ((2, 3, 12), 1)])
@@ -53,3 +53,16 @@ def test_rectified_is_leaky_relu():
         y = rectified(x, 0.2)
     np.testing.assert_array_equal(y, tf.nn.leaky_relu(x, 0.2))
     np.testing.assert_allclose(tape.gradient(y, x), [0.2, 0.2, 1, 1])
+
+
+def test_biased_is_bias_add():
+    """The sum and both gradients are TensorFlow's."""
+    maps, bias = tf.random.stateless_normal([3, 4, 5], [0, 1]), tf.linspace(-1.0, 1.0, 5)
+    found = []
+    for function in (biased, tf.nn.bias_add):
+        with tf.GradientTape() as tape:
+            tape.watch([maps, bias])
+            total = tf.reduce_sum(function(maps, bias) ** 2)
+        found.append([total, *tape.gradient(total, [maps, bias])])
+    for actual, expected in zip(*found, strict=True):
+        np.testing.assert_allclose(actual, expected, rtol=1e-5)

@@ -5,7 +5,7 @@ import numpy as np
 import tensorflow as tf
 
 from dcgan.convolution import from_grid, to_grid
-from dcgan.patches import add_patches, cut_patches, patch_kernel
+from dcgan.patches import add_patches, cut_patches, multiply_pairs, patch_kernel
 
 TOLERANCE = 1e-5
 
@@ -47,3 +47,21 @@ def test_patches_are_the_last_convolution():
         return add_patches(tf.matmul(rows, patch_kernel(layer), transpose_b=True))
 
     require_same(fast, layer, maps, layer.kernel.value)
+
+
+def test_pairs_are_one_product():
+    """Rows in turns times a kernel, and all three gradients, are those of one plain product."""
+    first, second, kernel = (tf.random.stateless_normal(s, [4, i]) for i, s in enumerate([(6, 49), (6, 49), (49, 8)]))
+
+    def plain(first: tf.Tensor, second: tf.Tensor, kernel: tf.Tensor) -> tf.Tensor:
+        return tf.reshape(tf.stack([first @ kernel, second @ kernel], axis=1), [12, 8])
+
+    found = []
+    for function in (multiply_pairs, plain):
+        with tf.GradientTape() as tape:
+            tape.watch([first, second, kernel])
+            rows = function(first, second, kernel)
+            total = tf.reduce_sum(tf.random.stateless_normal(rows.shape, [0, 1]) * rows)
+        found.append([rows, *tape.gradient(total, [first, second, kernel])])
+    for actual, expected in zip(*found, strict=True):
+        np.testing.assert_allclose(actual, expected, rtol=0, atol=TOLERANCE * np.abs(expected).max())
