@@ -141,6 +141,7 @@ def test_a_device_that_is_not_there_fails_at_once(state):
     assert not (state / "mlflow.db").exists()
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("prefect_server", "state")
 def test_a_training_that_diverges_is_failed_in_mlflow(small_folder, monkeypatch):
     """A loss that is not finite ends flow and MLflow run as failed, with the sentence as its note."""

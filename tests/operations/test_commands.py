@@ -43,6 +43,7 @@ def test_ui_says_which_port_is_taken(state: Path, taken_port: int) -> None:
     assert list((state / "logs").iterdir()) == []
 
 
+@pytest.mark.slow
 def test_deploy_says_that_no_server_answers(state: Path, taken_port: int) -> None:
     """Where no Prefect server answers, the way to start one is told."""
     done = run("deploy", state, PREFECT_API_URL=f"http://127.0.0.1:{taken_port}/api")

@@ -82,6 +82,7 @@ def test_a_signal_ends_the_waiting(fleet: Fleet, stop: Event) -> None:
     fleet.watch()
 
 
+@pytest.mark.slow
 def test_the_whole_family_ends(fleet: Fleet) -> None:
     """What a process started ends with it, and nothing is left of either."""
     child = start(fleet, PARENT)
@@ -90,6 +91,7 @@ def test_the_whole_family_ends(fleet: Fleet) -> None:
     assert child.session() == []
 
 
+@pytest.mark.slow
 def test_orphans_end_too(fleet: Fleet) -> None:
     """What a process started is found and ended also when that process was killed before."""
     child = start(fleet, PARENT)

@@ -86,6 +86,7 @@ def test_mnist_has_the_bundled_weights(test_half, tmp_path):
     assert not list(tmp_path.iterdir())
 
 
+@pytest.mark.slow
 def test_another_data_set_trains_its_own_once(train_half, test_half, tmp_path, caplog):
     """The weights are cached by the data set's digest; a damaged file is named and made again, the same."""
     train, test = (tuple(array[:1000] for array in half) for half in (train_half, test_half))
