@@ -1,11 +1,11 @@
 # What one does in this checkout. `make help` explains every target.
 #
-# Nothing is installed but packages, from the locks in requirements/, into .venv. The checkout itself is not: Python
-# finds dcgan, tasks and flows because it is started here.
+# Packages are installed from the locks in requirements/ into .venv, and the checkout itself as an editable package, so
+# that .venv/bin/dcgan works from any folder.
 
 .DEFAULT_GOAL := help
 .SUFFIXES:
-.PHONY: help setup train test test-slow test-e2e test-browser check fix bench chaos ui deploy env lock clean
+.PHONY: help setup train test test-slow test-e2e test-browser check fix docs bench chaos ui deploy env lock clean
 
 VENV := .venv
 RUN := $(VENV)/bin/python -m
@@ -22,19 +22,27 @@ help:  ## explain every target
 	@echo
 	@echo "Variables of train: RECIPE=fast|classic|smoke EPOCHS=N SEED=N SOURCE=auto|bundled|DIR|URL"
 	@echo "  RESUME=auto|never|RUN_ID DEVICE=auto|cpu|gpu"
-	@echo "  PROMOTION=auto|manual, and ARGS for any other flag of python -m flows.train."
+	@echo "  PROMOTION=auto|manual, and ARGS for any other flag of dcgan train."
 	@echo "Variables of ui: DCGAN_LISTEN=ADDRESS, refused without passwords (docs/servers.md)."
 	@echo "ARGS goes to pytest too: make test ARGS='-k idx'."
 	@echo "Variables of set-up: PYTHON=/path/to/python3.11 (up to 3.13) for a new .venv, GPU=1 for CUDA's libraries."
 
 setup: $(APP)  ## install what training needs into .venv (GPU=1: with CUDA's libraries)
 
-# A variable of the command line, and the same as a flag; what the environment happens to call so is not meant.
+# Variables of the command line that no target knows are refused by name: a misspelt one must not change nothing.
+KNOWN := RECIPE EPOCHS SEED SOURCE RESUME DEVICE PROMOTION ARGS PYTHON GPU UV_ARGS DCGAN_LISTEN DCGAN_STATE \
+  PREFECT_API_URL MLFLOW_TRACKING_URI
+given_names := $(strip $(foreach name,$(.VARIABLES),$(if $(filter command,$(origin $(name))),$(name))))
+ifneq ($(filter-out $(KNOWN),$(given_names)),)
+$(error Unknown variable $(filter-out $(KNOWN),$(given_names)); expected one of $(KNOWN))
+endif
+
+# A variable of the command line as a flag; an environment variable of the same name does not count.
 given = $(if $(filter command,$(origin $1)),$($1))
 flag = $(if $(call given,$1),--$2 '$(subst ','\'',$($1))')
 
 train: $(APP)  ## train, track, render and register: the whole pipeline in this process
-	@$(RUN) flows.train $(call flag,RECIPE,recipe) $(call flag,EPOCHS,epochs) $(call flag,SEED,seed) \
+	@$(VENV)/bin/dcgan train $(call flag,RECIPE,recipe) $(call flag,EPOCHS,epochs) $(call flag,SEED,seed) \
 	  $(call flag,SOURCE,source) $(call flag,RESUME,resume) $(call flag,DEVICE,device) $(call flag,PROMOTION,promotion) $(call given,ARGS)
 
 test: $(DEV)  ## run the default tests
@@ -46,7 +54,7 @@ test-slow: $(DEV)  ## run the tests of whole processes and crashes, and those th
 test-e2e: $(DEV)  ## run end to end: real servers, a real worker, a real deployment
 	$(RUN) pytest -m e2e $(call given,ARGS)
 
-test-browser: $(DEV)  ## look at the MLflow UI with a real Chromium, which must be installed
+test-browser: $(DEV)  ## look at the pages with a real Chromium, which must be installed
 	$(RUN) pytest -m browser $(call given,ARGS)
 
 check: $(DEV)  ## check format, lint, types and import contracts; edits nothing
@@ -55,11 +63,14 @@ check: $(DEV)  ## check format, lint, types and import contracts; edits nothing
 	$(VENV)/bin/mypy
 	$(VENV)/bin/lint-imports
 
-fix: $(DEV)  ## format, and mend what the linter can mend
+fix: $(DEV)  ## format, and fix what the linter can fix
 	$(VENV)/bin/ruff format .
 	$(VENV)/bin/ruff check --fix .
 
-bench: $(DEV) .venv-torch/installed  ## measure this machine, PyTorch beside it, and write the figures under benchmarks/
+docs: $(DEV)  ## build the documentation as a site in site/; every warning is an error
+	NO_MKDOCS_2_WARNING=1 $(VENV)/bin/mkdocs build --strict --quiet
+
+bench: $(DEV) .venv-torch/installed  ## measure this machine, PyTorch beside it, and write benchmarks/results/
 	$(RUN) benchmarks $(call given,ARGS)
 
 # PyTorch is a peer to compare with, never a part: an environment of its own, outside the locks.
@@ -68,23 +79,23 @@ bench: $(DEV) .venv-torch/installed  ## measure this machine, PyTorch beside it,
 	.venv-torch/bin/python -m pip install --quiet --disable-pip-version-check torch==2.13.0
 	@touch $@
 
-chaos: $(DEV)  ## kill 20 trainings anywhere, continue them, and compare them (ARGS='--runs 3 --seed 1')
+chaos: $(DEV)  ## kill 20 training runs anywhere, resume them, and compare them
 	$(RUN) benchmarks.chaos $(call given,ARGS)
 
-ui: $(APP)  ## start Prefect's server, MLflow's UI and a worker for each pool, until Ctrl-C
-	@$(RUN) operations.ui
+ui: $(APP)  ## start Prefect's server, MLflow's server and a worker for each pool, until Ctrl-C
+	@$(VENV)/bin/dcgan ui
 
 deploy: $(APP)  ## create or update the work pools and deployments on the running server
-	@$(RUN) operations.deploy
+	@$(VENV)/bin/dcgan deploy
 
 env: $(APP)  ## print the settings of a shell that uses these servers: eval "$$(make env)"
-	@$(RUN) operations.shell
+	@$(VENV)/bin/dcgan env
 
 clean:  ## remove .venv and the caches; what was trained stays in .state
-	rm -rf $(VENV) .venv-* build .mypy_cache .pytest_cache .ruff_cache .hypothesis .import_linter_cache
+	rm -rf $(VENV) .venv-* build site *.egg-info .mypy_cache .pytest_cache .ruff_cache .hypothesis .import_linter_cache
 	find . -name __pycache__ -type d -not -path './.state/*' -prune -exec rm -rf {} +
 
-# bin/activate is the last file that venv writes, so it is there only when the environment is whole.
+# bin/activate is the last file that venv writes, so it exists only when the environment is complete.
 $(VENV)/bin/activate:
 	@for python in $(if $(PYTHON),'$(PYTHON)',python3.13 python3.12 python3.11 python3); do \
 	  if "$$python" -c 'import sys, ensurepip; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 13))' 2>/dev/null; \
@@ -93,11 +104,13 @@ $(VENV)/bin/activate:
 	echo "No usable Python 3.11, 3.12 or 3.13 with its venv module was found: install one or name it, as in" \
 	  "'make setup PYTHON=/path/to/python3.11'." >&2; exit 1
 
-# The GPU's and the developers' locks hold all of the application's. They are complete, so pip need not resolve
-# anything: before version 24 it would look for newer packages where an extra is asked for, and fail for want of a hash.
+# The GPU's and the developers' locks contain all of the application's. They are complete, so pip need not resolve
+# anything: before version 24 it would look for newer packages where an extra is asked for, and fail for lack of a hash.
+# The checkout is built with the setuptools of the lock.
 $(VENV)/installed-%: requirements/%.txt | $(VENV)/bin/activate
 	@echo "Installing $< into $(VENV)" >&2
 	@$(RUN) pip install --quiet --disable-pip-version-check --no-deps --require-hashes --requirement $<
+	@$(RUN) pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --no-index --editable .
 	@touch $(VENV)/installed-app $@
 
 UV_COMPILE = .venv-lock/bin/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes \

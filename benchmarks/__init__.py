@@ -1,1 +1,1 @@
-"""The programs behind every figure in the README; each prints a table and writes JSON under benchmarks/results/."""
+"""The programs behind every number in the documents; each writes JSON under benchmarks/results/ and its tables."""

@@ -1,105 +1,73 @@
-"""`make chaos`: kill trainings at moments drawn from a seed, continue them, and compare them with one never killed."""
+"""`make chaos`: kill training runs anywhere, resume them, and compare them with one that was never interrupted.
+
+Every second run is killed at a named point, the others at any time; two of five are killed twice. The last trial kills
+a promotion.
+"""
 
 import argparse
 import json
+import random
 import secrets
 import shutil
 import sys
 import tempfile
+from collections.abc import Iterator
 from dataclasses import asdict
 from pathlib import Path
 
-from rich.console import Console
-from rich.table import Table
-
-from benchmarks.chaos_moments import EPOCHS
-from benchmarks.chaos_outcome import Outcome, outcome
-from benchmarks.chaos_plan import plans
-from benchmarks.chaos_promotion import try_promotion
-from benchmarks.chaos_training import Place, training
-from benchmarks.chaos_trial import SAME, Trial, try_training
-from dcgan.files import atomic_file
+from benchmarks.tables import RESULTS
+from benchmarks.tables import main as write_tables
 from dcgan.provenance import environment
-from tasks.settings import CHECKOUT, read_settings, settle_environment
-
-RESULT = CHECKOUT / "benchmarks" / "results" / "chaos.json"
+from tests.e2e.chaos import EPOCHS, SAME, Kill, Place, train_uninterrupted, try_promotion, try_training
+from tests.e2e.kill_at import TRAINING_POINTS
 
 
 def main(arguments: list[str]) -> int:
-    """Run the trials, show and write what came of them, and return 0 when all are good, else 1."""
-    options = _parser().parse_args(arguments)
-    settle_environment()
-    chaos = read_settings().root / "chaos"
-    chaos.mkdir(parents=True, exist_ok=True)
-    root = Path(tempfile.mkdtemp(prefix=f"seed-{options.seed}-", dir=chaos))
-    console = Console(highlight=False, width=None if sys.stdout.isatty() else 160)
-    console.print(
-        f"Seed {options.seed}: {options.runs} trainings of {EPOCHS} epochs are killed and continued in {root}."
-    )
-    reference, timeline = _reference(Place(root / "reference"))
-    console.print(f"The reference took {timeline[-1]:.0f} s and ended in the weights {reference.weights_sha256[:12]}.")
-    trials: list[Trial] = []
-    for number, kills in enumerate(plans(options.seed, options.runs, timeline), start=1):
-        trials.append(_told(try_training(number, kills, reference, root), console))
-    trials.append(_told(try_promotion(options.runs + 1, Place(root / "reference")), console))
-    good = all(trial.verdict == SAME for trial in trials)
-    console.print(_table(trials))
-    _write(options, reference, timeline, trials)
-    if good:
-        shutil.rmtree(root)
-    console.print(
-        f"{sum(trial.verdict == SAME for trial in trials)} of {len(trials)} are the same; see {options.output}."
-    )
-    return 0 if good else 1
-
-
-def _parser() -> argparse.ArgumentParser:
+    """Run the trials, print and write their verdicts, and return 0 when all ended the same, else 1."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.chaos", description=__doc__)
-    parser.add_argument("--runs", type=int, default=20, help="how many trainings to kill")
-    parser.add_argument("--seed", type=int, default=secrets.randbelow(10**6), help="of the moments; drawn when absent")
-    parser.add_argument("--output", type=Path, default=RESULT, help="the JSON file to write")
-    return parser
-
-
-def _reference(place: Place) -> tuple[Outcome, list[float]]:
-    """Train once without a kill; return what it left, and when it reached its milestones."""
-    command = training(place)
-    timeline = command.timeline()
-    if command.finish() != 0:
-        raise SystemExit(f"The reference failed; its log is {place.log}.")
-    return outcome(place), timeline
-
-
-def _told(trial: Trial, console: Console) -> Trial:
-    console.print(f"{trial.number:3} {' | '.join(death.stage for death in trial.deaths)}: {trial.verdict}")
-    return trial
-
-
-def _table(trials: list[Trial]) -> Table:
-    table = Table("run", "moment", "stage", "resumed from", "lost work", "verdict")
-    for trial in trials:
-        table.add_row(
-            str(trial.number),
-            "\n".join(trial.moments),
-            "\n".join(death.stage for death in trial.deaths),
-            trial.resumed_from,
-            "\n".join(f"{death.lost_seconds:.1f} s" for death in trial.deaths),
-            trial.verdict,
-        )
-    return table
-
-
-def _write(options: argparse.Namespace, reference: Outcome, timeline: list[float], trials: list[Trial]) -> None:
+    parser.add_argument("--runs", type=int, default=20, help="number of training runs to kill")
+    parser.add_argument("--seed", type=int, default=secrets.randbelow(10**6), help="seed that decides when")
+    parser.add_argument("--output", type=Path, default=RESULTS / "chaos.json", help="JSON file to write")
+    options = parser.parse_args(arguments)
+    root = Path(tempfile.mkdtemp(prefix="dcgan-chaos-"))
+    finished = Place(root / "uninterrupted", {})
+    reference, seconds = train_uninterrupted(finished)
+    print(f"Seed {options.seed}: {options.runs} training runs are killed and resumed in {root}.", flush=True)
+    trials = []
+    for number, kills in enumerate(_plans(options.seed, options.runs, seconds), start=1):
+        trials.append(try_training(Place(root / str(number), {}), kills, reference))
+        print(number, "; ".join(trials[-1].moments), "→", trials[-1].verdict, flush=True)
+    trials.append(try_promotion(finished))
     result = {
         "seed": options.seed,
         "epochs": EPOCHS,
         "machine": dict(environment()),
-        "reference": {"seconds": round(timeline[-1], 1), **reference.model_dump()},
-        "trials": [asdict(trial) for trial in trials],
+        "reference": {"seconds": round(seconds, 1), **asdict(reference)},
+        "trials": [{"number": number, **asdict(trial)} for number, trial in enumerate(trials, start=1)],
         "same": sum(trial.verdict == SAME for trial in trials),
     }
-    with atomic_file(options.output) as file:
-        file.write_text(json.dumps(result, indent=2) + "\n")
+    options.output.write_text(json.dumps(result, indent=2) + "\n", encoding="utf-8")
+    write_tables()
+    print(f"{result['same']} of {len(trials)} ended the same; see {options.output}.")
+    if result["same"] < len(trials):
+        return 1
+    shutil.rmtree(root)
+    return 0
+
+
+def _plans(seed: int, runs: int, seconds: float) -> Iterator[list[Kill]]:
+    """Yield the kills of each run, at a named point or within the seconds of an uninterrupted run."""
+    draw = random.Random(seed)  # noqa: S311 - times, not secrets
+    names = list(TRAINING_POINTS)
+    points = draw.sample(range(len(names)), len(names))
+    for number in range(runs):
+        twice = number % 5 in (1, 2)
+        first = points[number // 2 % len(points)]
+        if number % 2:
+            yield [Kill(draw.uniform(0, seconds), server_too=draw.random() < 0.5) for _ in range(1 + twice)]
+        else:  # the later point is one that the resumed process reaches
+            later = names[first + 1 :] if twice else []
+            yield [Kill(names[first]), *([Kill(draw.choice(later))] if later else [])]
 
 
 if __name__ == "__main__":

@@ -1,6 +1,6 @@
 """How long the pipeline takes, stage by stage, as its user waits for it. Run it as `python -m benchmarks pipeline`.
 
-Each training is a process of its own with an empty state folder, on the bundled MNIST.
+Each training run is a process of its own with an empty state folder, on the bundled MNIST.
 """
 
 import json
@@ -12,73 +12,64 @@ import tempfile
 import time
 from pathlib import Path
 from statistics import median
+from typing import Any
 
 from rich.console import Console
-from rich.table import Table
 
-from benchmarks.machine import write_results
+from benchmarks.tables import publish
 from benchmarks.worker import CHECKOUT
+from dcgan.data.parquet import read_parquet
 
 EPOCHS = {"fast": 2, "classic": 4}
-TIMES = 3
+ROUNDS = 3
 FLOW_BEGAN = re.compile(r"^(\d\d):(\d\d):(\d\d\.\d+) .* - Beginning flow run", re.MULTILINE)
-
-READING = """
-import time
-from pathlib import Path
-import flows
-from tasks.settings import read_settings
-from dcgan.dataset import load_split, read_manifest
-folder = next(read_settings().prepared.iterdir())
-manifest = read_manifest(folder)
-began = time.perf_counter()
-images, labels = load_split(folder, manifest, "train")
-print(time.perf_counter() - began)
-"""
 
 
 def main() -> None:
-    """Measure, print a table, and write benchmarks/results/pipeline.json."""
-    console = Console()
-    with tempfile.TemporaryDirectory(prefix="dcgan-bench-") as temporary, console.status("Training") as status:
+    """Measure, and publish the results."""
+    with tempfile.TemporaryDirectory(prefix="dcgan-bench-") as temporary, Console().status("Training") as status:
         root = Path(temporary)
-        smoke = [train("smoke", root / f"smoke-{number}") for number in range(TIMES)]
+        smoke = [train("smoke", root / f"smoke-{number}") for number in range(ROUNDS)]
         status.update("Reading Parquet")
-        reading = [_read_split(root / "smoke-0") for _ in range(TIMES)]
-        epochs = {}
+        (prepared,) = (root / "smoke-0" / "data" / "prepared").glob("*/train.parquet")
+        reading = [_read_seconds(prepared) for _ in range(ROUNDS)]
+        runs = {}
         for recipe, count in EPOCHS.items():
             status.update(f"Training {count} epochs of {recipe}")
-            epochs[recipe] = train(recipe, root / recipe, "--epochs", str(count))
-    figures = {
-        "smoke_seconds": median(run["wall_seconds"] for run in smoke),
-        "smoke_seconds_to_first_step": median(run["seconds_to_first_step"] for run in smoke),
-        "starting_stages": _medians([starting_stages(run) for run in smoke]),
-        "smoke_stages": _medians([run["seconds"] for run in smoke]),
-        "download_and_prepare_seconds": median(run["seconds"]["download"] + run["seconds"]["prepare"] for run in smoke),
-        "read_parquet_seconds": median(reading),
-        "recipes": {recipe: _epoch_figures(run) for recipe, run in epochs.items()},
-    }
-    console.print(_table(figures))
-    console.print(f"Written to {write_results('pipeline', figures)}")
+            runs[recipe] = train(recipe, root / recipe, "--epochs", str(count))
+    publish(
+        "pipeline",
+        {
+            "smoke_seconds": median(run["wall_seconds"] for run in smoke),
+            "smoke_seconds_to_first_step": median(run["seconds_to_first_step"] for run in smoke),
+            "starting_stages": _medians([starting_stages(run) for run in smoke]),
+            "smoke_stages": _medians([run["seconds"] for run in smoke]),
+            "download_and_prepare_seconds": median(
+                run["seconds"]["download"] + run["seconds"]["prepare"] for run in smoke
+            ),
+            "read_parquet_seconds": median(reading),
+            "recipes": {recipe: _summarize_epochs(run["records"]) for recipe, run in runs.items()},
+        },
+    )
 
 
-def train(recipe: str, state: Path, *arguments: str, summary: Path | None = None) -> dict:
-    """Run a whole pipeline and return its summary, with the command's own time and when its first epoch began."""
+def train(recipe: str, state: Path, *arguments: str, summary: Path | None = None) -> dict[str, Any]:
+    """Run the whole pipeline on the bundled MNIST in a process of its own.
+
+    Args:
+        recipe: Name of the recipe.
+        state: State folder.
+        arguments: Further flags.
+        summary: File for the summary; by default beside the state folder.
+
+    Returns:
+        The summary, with the command's wall time, when its flow run and its first step began, and its epochs' records.
+    """
     summary = summary or state.with_suffix(".json")
+    flags = ("--recipe", recipe, "--source", "bundled", "--summary", str(summary))
     began = time.time()
     done = subprocess.run(
-        [
-            sys.executable,
-            "-m",
-            "flows.train",
-            "--recipe",
-            recipe,
-            "--source",
-            "bundled",
-            "--summary",
-            summary,
-            *arguments,
-        ],
+        [sys.executable, "-m", "flows.train", *flags, *arguments],
         cwd=CHECKOUT,
         env={**os.environ, "DCGAN_STATE": str(state)},
         check=True,
@@ -108,8 +99,8 @@ def flow_began(log: str, began: float) -> float:
     return (3600 * hours + 60 * minutes + seconds - before) % 86_400
 
 
-def starting_stages(run: dict) -> dict[str, float]:
-    """Return where the seconds go before the first step, and those of compiling it."""
+def starting_stages(run: dict[str, Any]) -> dict[str, float]:
+    """Return the seconds of each stage before the first step, and those of compiling it."""
     before, data = run["seconds_to_flow"], run["seconds"]["download"] + run["seconds"]["prepare"]
     return {
         "imports_and_prefect": before,
@@ -123,51 +114,24 @@ def _medians(rows: list[dict[str, float]]) -> dict[str, float]:
     return {name: median(row[name] for row in rows) for name in rows[0]}
 
 
-def _read_split(state: Path) -> float:
-    done = subprocess.run(
-        [sys.executable, "-c", READING],
-        cwd=CHECKOUT,
-        env={**os.environ, "DCGAN_STATE": str(state)},
-        check=True,
-        capture_output=True,
-        text=True,
-    )
-    return float(done.stdout)
+def _read_seconds(path: Path) -> float:
+    began = time.perf_counter()
+    read_parquet(path)
+    return time.perf_counter() - began
 
 
-def _epoch_figures(run: dict) -> dict[str, float]:
-    """Return the median figures of the epochs after the first, which begins everything.
+def _summarize_epochs(records: list[dict[str, Any]]) -> dict[str, float]:
+    """Return the medians over the epochs after the first, which compiles.
 
-    An epoch's overhead is its evaluation, and the recording of the one before: picture, state, MLflow.
+    The overhead of an epoch is its evaluation, and the recording of the epoch before: samples, state, MLflow.
     """
-    epochs = [record["metrics"] for record in run["records"][1:]]
+    epochs = [record["metrics"] for record in records[1:]]
     names = ("images_per_second", "epoch_seconds", "overhead_seconds", "evaluation_seconds", "peak_memory_mb")
     steps = [each["epoch_seconds"] - each["overhead_seconds"] for each in epochs]
     recording = [each["overhead_seconds"] - each["evaluation_seconds"] for each in epochs]
+    evaluation = [each["evaluation_seconds"] for each in epochs]
     return {
         **{name: median(each[name] for each in epochs) for name in names},
-        "recording_share_of_steps": median(part / whole for part, whole in zip(recording, steps, strict=True)),
-        "evaluation_share_of_steps": median(
-            each["evaluation_seconds"] / whole for each, whole in zip(epochs, steps, strict=True)
-        ),
+        "recording_fraction_of_steps": median(some / all_ for some, all_ in zip(recording, steps, strict=True)),
+        "evaluation_fraction_of_steps": median(some / all_ for some, all_ in zip(evaluation, steps, strict=True)),
     }
-
-
-def _table(figures: dict) -> Table:
-    table = Table("what", "measured", title="The pipeline")
-    table.add_row("smoke, whole command", f"{figures['smoke_seconds']:.1f} s")
-    table.add_row("from the command to the first step", f"{figures['smoke_seconds_to_first_step']:.1f} s")
-    for stage, seconds in figures["starting_stages"].items():
-        table.add_row(f"starting, {stage.replace('_', ' ')}", f"{seconds:.2f} s")
-    for stage, seconds in figures["smoke_stages"].items():
-        table.add_row(f"smoke, {stage}", f"{seconds:.2f} s")
-    table.add_row("bundled copy to Parquet", f"{figures['download_and_prepare_seconds']:.2f} s")
-    table.add_row("Parquet to the training images", f"{figures['read_parquet_seconds']:.2f} s")
-    for recipe, epoch in figures["recipes"].items():
-        table.add_row(
-            f"an epoch of {recipe}",
-            f"{epoch['epoch_seconds']:.1f} s, {epoch['images_per_second']:,.0f} images/s, "
-            f"recording {epoch['recording_share_of_steps']:.1%}, evaluation {epoch['evaluation_share_of_steps']:.1%}, "
-            f"{epoch['peak_memory_mb']:,.0f} MB",
-        )
-    return table

@@ -1,7 +1,7 @@
-"""How long the pictures of 50 epochs take as an animation: `python -m benchmarks rendering`.
+"""How long the animation of 50 epochs takes: `python -m benchmarks rendering`.
 
-Beside this project's way stands that of TensorFlow's DCGAN tutorial (https://www.tensorflow.org/tutorials/generative/
-dcgan), with which the project began: a figure of matplotlib for every epoch, saved as PNG, read back and appended.
+It is compared with the way of TensorFlow's DCGAN tutorial (https://www.tensorflow.org/tutorials/generative/dcgan), the
+reference implementation: a figure of matplotlib for every epoch, saved as PNG, read back and appended.
 """
 
 import tempfile
@@ -13,60 +13,57 @@ from statistics import median
 import imageio.v2 as imageio
 import matplotlib as mpl
 import numpy as np
+from matplotlib import pyplot as plt
 from rich.console import Console
-from rich.table import Table
 
-from benchmarks.machine import write_results
+from benchmarks.tables import publish
 from benchmarks.worker import CHECKOUT
-from dcgan.idx import read_images
-from dcgan.mnist import TRAIN
-from dcgan.parquet import normalise
-from dcgan.rendering import GRID_SIDE, frame_schedule, image_grid, write_animation
+from dcgan.data.idx import TRAIN, read_images
+from dcgan.data.parquet import normalise
+from dcgan.images import GRID_SIDE, frame_schedule, image_grid, write_animation
 
 EPOCHS = 50
 ROUNDS = 3
 
 
 def main() -> None:
-    """Measure both ways in turns, print a table, and write benchmarks/results/rendering.json."""
-    console = Console()
-    pictures = epoch_pictures(EPOCHS)
+    """Measure both ways in turns, and publish the results."""
+    samples = epoch_samples(EPOCHS)
     ways = {"this_project": animate, "tutorial": animate_by_matplotlib}
     seconds: dict[str, list[float]] = {name: [] for name in ways}
-    with tempfile.TemporaryDirectory(prefix="dcgan-bench-") as temporary, console.status("Rendering"):
-        animate_by_matplotlib(pictures[:1], Path(temporary))  # imports, finds fonts
+    with tempfile.TemporaryDirectory(prefix="dcgan-bench-") as temporary, Console().status("Rendering"):
+        animate_by_matplotlib(samples[:1], Path(temporary))  # finds fonts
         for _ in range(ROUNDS):
             for name, way in ways.items():
-                seconds[name].append(_seconds(way, pictures, Path(temporary)))
+                seconds[name].append(_seconds(way, samples, Path(temporary)))
     ratios = [theirs / ours for ours, theirs in zip(seconds["this_project"], seconds["tutorial"], strict=True)]
-    figures = {
-        "epochs": EPOCHS,
-        **{f"{name}_seconds": round(median(taken), 3) for name, taken in seconds.items()},
-        "speedup": round(median(ratios), 1),
-    }
-    console.print(table(figures))
-    console.print(f"Written to {write_results('rendering', figures)}")
+    publish(
+        "rendering",
+        {
+            "epochs": EPOCHS,
+            **{f"{name}_seconds": round(median(taken), 3) for name, taken in seconds.items()},
+            "speedup": round(median(ratios), 1),
+        },
+    )
 
 
-def epoch_pictures(epochs: int) -> np.ndarray:
+def epoch_samples(epochs: int) -> np.ndarray:
     """Return sixteen digits for every epoch, float32 (epochs, 16, 28, 28, 1) in [-1, 1]."""
     digits = read_images(CHECKOUT / "data" / "mnist" / f"{TRAIN.images.name}.gz")[: epochs * GRID_SIDE**2]
     return normalise(digits).reshape(epochs, GRID_SIDE**2, 28, 28, 1)
 
 
-def animate(pictures: np.ndarray, folder: Path) -> Path:
-    """Return the animation of the pictures by this project's way."""
+def animate(samples: np.ndarray, folder: Path) -> Path:
+    """Return the animation of the samples as this project makes it."""
     path = folder / "ours.gif"
-    write_animation(path, np.stack([image_grid(images) for images in pictures]), list(range(1, len(pictures) + 1)))
+    write_animation(path, np.stack([image_grid(images) for images in samples]), list(range(1, len(samples) + 1)))
     return path
 
 
-def animate_by_matplotlib(pictures: np.ndarray, folder: Path) -> Path:
-    """Return the animation of the pictures by the tutorial's way, with its size, its colours and its schedule."""
+def animate_by_matplotlib(samples: np.ndarray, folder: Path) -> Path:
+    """Return the animation of the samples as the tutorial makes it, with its size, its colours and its schedule."""
     mpl.use("Agg")
-    from matplotlib import pyplot as plt
-
-    for epoch, images in enumerate(pictures):
+    for epoch, images in enumerate(samples):
         plt.figure(figsize=(4, 4))
         for index in range(len(images)):
             plt.subplot(4, 4, index + 1)
@@ -76,21 +73,12 @@ def animate_by_matplotlib(pictures: np.ndarray, folder: Path) -> Path:
         plt.close()
     path = folder / "tutorial.gif"
     with imageio.get_writer(path, mode="I") as writer:
-        for epoch in frame_schedule(len(pictures)):
+        for epoch in frame_schedule(len(samples)):
             writer.append_data(imageio.imread(folder / f"image_at_epoch_{epoch:04d}.png"))
     return path
 
 
-def _seconds(way: Callable[[np.ndarray, Path], Path], pictures: np.ndarray, folder: Path) -> float:
+def _seconds(way: Callable[[np.ndarray, Path], Path], samples: np.ndarray, folder: Path) -> float:
     began = time.perf_counter()
-    way(pictures, folder)
+    way(samples, folder)
     return time.perf_counter() - began
-
-
-def table(figures: dict) -> Table:
-    """Return the figures as a table."""
-    result = Table("what", "seconds", title=f"The animation of {figures['epochs']} epochs")
-    result.add_row("this project", f"{figures['this_project_seconds']:.2f}")
-    result.add_row("the tutorial's way", f"{figures['tutorial_seconds']:.2f}")
-    result.add_row("speed-up", f"{figures['speedup']:.0f}×")
-    return result

@@ -1,7 +1,8 @@
 """Whether training costs the same for much data as for little: `python -m benchmarks scale`.
 
 Steps of `classic` on 6,000, 60,000 and 600,000 images, each in a process of its own; they take turns. A turn is as long
-as a part of the streamed size, so one is read in every turn. Then the seconds and the memory of 30 epochs of `smoke`.
+as a chunk of the streamed size, so one chunk is read in every turn. Then the seconds and the memory of 30 epochs of
+`smoke`.
 """
 
 import sys
@@ -10,29 +11,28 @@ from collections.abc import Iterator
 from contextlib import ExitStack
 from pathlib import Path
 from statistics import median
+from typing import Any
 
 import numpy as np
 from rich.console import Console
-from rich.table import Table
 
-from benchmarks.machine import write_results
 from benchmarks.pipeline import train
+from benchmarks.tables import publish
 from benchmarks.worker import CHECKOUT, Worker
-from dcgan.idx import read_images, read_labels
-from dcgan.mnist import TRAIN
-from dcgan.parquet import ROW_GROUP_ROWS, normalise, write_row_groups
+from dcgan.data.idx import TRAIN, read_images, read_labels
+from dcgan.data.parquet import ROW_GROUP_ROWS, normalise, write_row_groups
 from dcgan.recipe import CLASSIC
 
 SIZES = (6_000, 60_000, 600_000)
 RESIDENT, STREAMED = SIZES[1:]
 ROUNDS = 3
-STEPS = CLASSIC.shuffle_images // CLASSIC.batch_size
+STEPS = CLASSIC.shuffle_buffer_images // CLASSIC.batch_size
 EPOCHS = 30
-WINDOW = 5  # epochs that are compared with as many others
+WINDOW = 5  # epochs at the beginning, and at the end
 
 
 def main() -> None:
-    """Measure, print a table, and write benchmarks/results/scale.json."""
+    """Measure, and publish the results."""
     console = Console()
     with tempfile.TemporaryDirectory(prefix="dcgan-bench-") as temporary:
         with console.status(f"Writing {STREAMED:,} images"):
@@ -41,13 +41,11 @@ def main() -> None:
         sizes = measure_sizes(path, console)
         with console.status(f"Training {EPOCHS} epochs of smoke"):
             records = train("smoke", Path(temporary) / "smoke", "--epochs", str(EPOCHS))["records"]
-    figures = {"steps_per_turn": STEPS, **sizes, "epochs_of_smoke": epoch_figures(records)}
-    console.print(table(figures))
-    console.print(f"Written to {write_results('scale', figures)}")
+    publish("scale", {"steps_per_turn": STEPS, **sizes, "epochs_of_smoke": compare_epochs(records)})
 
 
 def shifted_digits(rows: int) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-    """Yield row groups of the digits of MNIST, shuffled and shifted by up to two pixels anew in every round of them."""
+    """Yield row groups of MNIST's digits, each in an order and shifted by up to two pixels as its own seed decides."""
     images, labels = (
         read(CHECKOUT / "data" / "mnist" / f"{file.name}.gz")
         for read, file in ((read_images, TRAIN.images), (read_labels, TRAIN.labels))
@@ -59,30 +57,30 @@ def shifted_digits(rows: int) -> Iterator[tuple[np.ndarray, np.ndarray]]:
         yield normalise(np.roll(images[taken], shift, axis=(1, 2))), labels[taken]
 
 
-def measure_sizes(path: Path, console: Console) -> dict[str, object]:
-    """Return each size's figures, and how the streamed one compares with the largest one that is held whole."""
+def measure_sizes(path: Path, console: Console) -> dict[str, Any]:
+    """Return the results of each size, and how the streamed one compares with the largest resident one."""
     with ExitStack() as stack:
         workers = {}
         for size in SIZES:
             with console.status(f"Starting on {size:,} images"):
                 arguments = (str(path), str(size))
                 environment = {"TF_ENABLE_ONEDNN_OPTS": "1"}
-                worker = Worker(sys.executable, "file_of_images", CLASSIC.batch_size, environment, arguments, STEPS)
+                worker = Worker(sys.executable, "parquet_file", CLASSIC.batch_size, environment, arguments, STEPS)
                 workers[size] = stack.enter_context(worker)
         for number in range(ROUNDS):
             for size, worker in workers.items():
                 with console.status(f"Round {number + 1} of {ROUNDS}: {STEPS} steps on {size:,} images"):
                     worker.take_turn()
     resident, streamed = workers[RESIDENT], workers[STREAMED]
-    ratios = [held / read for held, read in zip(resident.turns, streamed.turns, strict=True)]
+    ratios = [one / other for one, other in zip(resident.turns, streamed.turns, strict=True)]
     return {
-        "sizes": {str(size): _size_figures(worker) for size, worker in workers.items()},
+        "sizes": {str(size): _summarize(worker) for size, worker in workers.items()},
         "streamed_speed_over_resident": round(median(ratios), 3),
         "streamed_memory_over_resident_mb": round(streamed.peak_memory_mb - resident.peak_memory_mb, 1),
     }
 
 
-def _size_figures(worker: Worker) -> dict[str, object]:
+def _summarize(worker: Worker) -> dict[str, Any]:
     speeds = [CLASSIC.batch_size / seconds for seconds in worker.turns]
     return {
         "images_per_second": round(median(speeds), 1),
@@ -91,8 +89,8 @@ def _size_figures(worker: Worker) -> dict[str, object]:
     }
 
 
-def epoch_figures(records: list[dict]) -> dict[str, float]:
-    """Return what the first epochs take and the last ones, the very first apart: it compiles."""
+def compare_epochs(records: list[dict[str, Any]]) -> dict[str, float]:
+    """Return the seconds of the first and of the last epochs, without the very first, which compiles."""
     metrics = [record["metrics"] for record in records[1:]]
     early, late = metrics[:WINDOW], metrics[-WINDOW:]
     return {
@@ -101,25 +99,3 @@ def epoch_figures(records: list[dict]) -> dict[str, float]:
         "late_epoch_seconds": round(median(each["epoch_seconds"] for each in late), 3),
         "memory_growth_mb": round(late[-1]["peak_memory_mb"] - early[-1]["peak_memory_mb"], 1),
     }
-
-
-def table(figures: dict) -> Table:
-    """Return the figures as a table."""
-    result = Table("what", "measured", title="Much data, many epochs")
-    for size, row in figures["sizes"].items():
-        result.add_row(
-            f"classic on {int(size):,} images",
-            f"{row['images_per_second']:,.0f} images/s, {row['peak_memory_mb']:,.0f} MB",
-        )
-    result.add_row(
-        "streamed, over held whole",
-        f"{figures['streamed_speed_over_resident']:.1%} of the speed, "
-        f"{figures['streamed_memory_over_resident_mb']:+,.0f} MB",
-    )
-    epochs = figures["epochs_of_smoke"]
-    result.add_row(
-        f"{epochs['epochs']} epochs of smoke",
-        f"{epochs['early_epoch_seconds']:.2f} s an epoch early, {epochs['late_epoch_seconds']:.2f} s late, "
-        f"{epochs['memory_growth_mb']:+,.1f} MB",
-    )
-    return result

@@ -1,10 +1,18 @@
-"""A measuring process's side of the conversation with a measured one (see benchmarks/serving.py)."""
+"""Both sides of the conversation between a measuring process and the measured ones.
+
+A measured process makes its training step, runs a few steps to warm up, and writes `{"versions": ...}` on a line. Then
+it reads lines with a number of steps, runs them, and answers each with `{"seconds": ..., "peak_memory_mb": ...}`.
+
+Standard library only: PyTorch's environment has nothing else of this project.
+"""
 
 import json
 import os
+import resource
 import subprocess
+import sys
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -12,23 +20,24 @@ from typing import Self
 CHECKOUT = Path(__file__).resolve().parent.parent
 SECONDS_PER_TURN = 1.5
 PAUSE_SECONDS = 0.3  # lets the other processes' threads fall asleep
+WARM_UP_STEPS = 3
 
 
 class Worker:
-    """A process that takes training steps when it is told to.
+    """A process that runs training steps on request.
 
     Args:
-        python: the interpreter of its environment.
-        module: what it runs, below benchmarks.peers.
-        batch_size: of its steps.
-        environment: variables on top of this process's own.
-        arguments: what else it is told.
-        steps: in a turn; None = as many as take about a second and a half.
+        python: The interpreter of its environment.
+        module: The module to run, below benchmarks.peers.
+        batch_size: Images in a batch.
+        environment: Environment variables on top of this process's own.
+        arguments: Further arguments of the module.
+        steps: Steps in a turn; None takes as many as fill about a second and a half.
 
     Attributes:
-        versions: of the packages that compute.
-        turns: seconds per step of every turn so far.
-        peak_memory_mb: the most memory that it had held when it answered last.
+        versions: Versions of the packages that compute.
+        turns: Seconds per step of every turn so far.
+        peak_memory_mb: The process's peak memory when it answered last.
     """
 
     def __init__(
@@ -62,7 +71,7 @@ class Worker:
         return self
 
     def take_turn(self) -> None:
-        """Let it take its steps, while nobody else does."""
+        """Let it run its steps while no other process does."""
         time.sleep(PAUSE_SECONDS)
         self.turns.append(self._measure(self._steps))
 
@@ -81,6 +90,31 @@ class Worker:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
-        """End the process, which has nothing to save; a tf.data pipeline may take minutes to end by itself."""
+        """Kill the process, which has nothing to save; a tf.data pipeline may take minutes to end by itself."""
         self._process.kill()
         self._process.communicate()
+
+
+def serve(make: Callable[..., Callable[[int], None]], versions: dict[str, str]) -> None:
+    """Answer a measuring process until the end of the input.
+
+    Args:
+        make: Takes the batch size and the other arguments of the command line, and returns a function that runs a
+            number of steps and returns when all of them are finished.
+        versions: Versions of the packages that compute.
+    """
+    batch_size, *rest = sys.argv[1:]
+    run = make(int(batch_size), *rest)
+    run(WARM_UP_STEPS)
+    print(json.dumps({"versions": versions}), flush=True)
+    for line in sys.stdin:
+        began = time.perf_counter()
+        run(int(line))
+        answer = {"seconds": time.perf_counter() - began, "peak_memory_mb": _peak_memory_mb()}
+        print(json.dumps(answer), flush=True)
+
+
+def _peak_memory_mb() -> float:
+    """Return the peak resident memory of this process, in MB (10⁶ bytes)."""
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak / 1e6 if sys.platform == "darwin" else peak * 1024 / 1e6

@@ -1,1 +1,1 @@
-"""The DCGAN library: data, networks, training and pictures, with no orchestrator, no tracker and no network."""
+"""The DCGAN library: data, networks, training, evaluation and reports; no orchestrator, no tracker, no network."""

@@ -1,12 +1,18 @@
-"""Failures that a person can mend: each message is one sentence that says what, where, and what was expected."""
+"""User-fixable errors: each message is one sentence that says what, where, and what was expected."""
+
+import re
 
 
 class DcganError(Exception):
-    """Base of every error that this project raises on purpose; `str()` of it is fit to be shown without a traceback."""
+    """Base class of every error that this project raises on purpose; its text can be shown without a traceback."""
 
 
 class DataError(DcganError):
-    """A data file or a source of data is not what it should be."""
+    """A data file or a data source is not what was expected."""
+
+
+class NetworkError(DataError):
+    """The network or a server failed in a way that may pass, so a retry is worthwhile."""
 
 
 class CheckpointError(DcganError):
@@ -14,19 +20,19 @@ class CheckpointError(DcganError):
 
 
 class DeviceError(DcganError):
-    """The device that was asked for is not there."""
+    """The requested device does not exist."""
 
 
 class TrainingDivergedError(DcganError):
-    """A loss stopped being finite."""
+    """A loss or a weight is no longer finite."""
 
 
 class TrackingError(DcganError):
-    """The MLflow store does not answer, or holds something else than was expected."""
+    """The MLflow store does not answer, or holds something other than expected."""
 
 
 class ModelError(DcganError):
-    """A registered or saved model is not the generator that it should be."""
+    """A registered or saved model is not the expected generator."""
 
 
 class ConfigurationError(DcganError):
@@ -34,13 +40,19 @@ class ConfigurationError(DcganError):
 
 
 class LeaseLostError(DcganError):
-    """Another process has taken the run over.
+    """Another process has taken over the MLflow run.
 
     Args:
-        message: the sentence.
-        same_flow_run: whether that process goes on with this one's flow run.
+        message: The sentence to show.
+        same_flow_run: Whether the other process runs the same Prefect flow run.
     """
 
     def __init__(self, message: str, *, same_flow_run: bool = False) -> None:
         super().__init__(message)
         self.same_flow_run = same_flow_run
+
+
+def mask_credentials(text: str) -> str:
+    """Return `text` with the user, password and query of every URL replaced by ***."""
+    masked = re.sub(r"(?<=://)[^\s]*@", "***@", text)
+    return re.sub(r"(://[^\s?#]*)[?#][^\s]*", r"\1?***", masked)

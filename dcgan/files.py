@@ -1,24 +1,49 @@
-"""Files that are whole or absent: written aside, synced, renamed, and known by their SHA-256."""
+"""Files and folders that are complete or absent: written aside, synced, renamed, and identified by their SHA-256."""
 
 import errno
-import fcntl
 import hashlib
 import os
 import shutil
 import uuid
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
+
+from filelock import FileLock, Timeout
 
 from dcgan.errors import ConfigurationError
 
 TEMPORARY_PREFIX = ".partial-"
+LOCK_NAME = ".lock"
 
 
 def sha256_of_file(path: Path) -> str:
     """Return the hexadecimal SHA-256 of a file's bytes, read in blocks."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def first_line(error: BaseException) -> str:
+    """Return the first line of an error's message without a final period, or the name of its type."""
+    return (str(error).strip().splitlines() or [type(error).__name__])[0].rstrip(".")
+
+
+@contextmanager
+def exclusive_lock(path: Path, timeout_seconds: float = -1) -> Iterator[None]:
+    """Let one process at a time run the body; the operating system releases the lock of a process that dies.
+
+    Args:
+        path: The lock file, which is created where it does not exist and stays.
+        timeout_seconds: How long to wait for another process; a negative number waits for ever.
+
+    Raises:
+        filelock.Timeout: Another process still holds the lock after that time.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with ExitStack() as stack:
+        with suppress(NotImplementedError):  # some network file systems have no locks
+            stack.enter_context(FileLock(path, timeout=timeout_seconds, mode=0o644))
+        yield
 
 
 @contextmanager
@@ -38,11 +63,11 @@ def atomic_file(path: Path) -> Iterator[Path]:
         temporary.unlink(missing_ok=True)
 
 
-def require_place(path: Path) -> None:
-    """Refuse a file that could not be written later, before hours are spent on what it should hold.
+def require_writable(path: Path) -> None:
+    """Refuse a file that could not be written later, before hours are spent on its content.
 
     Raises:
-        ConfigurationError: it is a folder, or what should be a folder above it is not one.
+        ConfigurationError: The path is a folder, or its parent cannot be created or written.
     """
     if path.is_dir():
         raise ConfigurationError(f"{path}: cannot be written: it is a folder; expected the name of a file.")
@@ -56,74 +81,65 @@ def require_place(path: Path) -> None:
 
 
 @contextmanager
-def atomic_folder(path: Path, keep: Callable[[], bool] = lambda: False) -> Iterator[Path]:
+def atomic_folder(path: Path, keep: Callable[[], bool] | None = None) -> Iterator[Path]:
     """Yield a temporary folder beside `path` to fill; on success its files are synced and it is renamed to `path`.
 
     On any exception the temporary folder is removed and `path` stays as it was.
 
     Args:
-        path: the folder to make.
-        keep: asked when there is a folder at `path` by then, which another process may have made meanwhile; True
-            keeps that one, False replaces it.
+        path: The folder to make.
+        keep: Called when a folder exists at `path` by then, which another process may have made meanwhile; True keeps
+            that one, False replaces it. None always replaces it.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary, handle = _held_folder_beside(path)
-    try:
-        yield temporary
-        for file in temporary.rglob("*"):
-            _sync(file)
-        _sync(temporary)
-        with alone_in(path.parent):
-            _place(temporary, path, keep)
-        _sync(path.parent)
-    finally:
-        shutil.rmtree(temporary, ignore_errors=True)
-        os.close(handle)
-
-
-@contextmanager
-def alone_in(folder: Path) -> Iterator[None]:
-    """Let one process at a time into the body for a folder, which must exist, where the file system has locks."""
-    handle = os.open(folder, os.O_RDONLY)
-    try:
-        with suppress(OSError):
-            fcntl.flock(handle, fcntl.LOCK_EX)
-        yield
-    finally:
-        os.close(handle)
+    temporary = _temporary_beside(path).with_suffix("")
+    with _marked_in_use(temporary):
+        temporary.mkdir()
+        try:
+            yield temporary
+            for file in temporary.rglob("*"):
+                _sync(file)
+            _sync(temporary)
+            if keep is None:
+                _replace(temporary, path)
+            else:
+                with exclusive_lock(path.parent / LOCK_NAME):
+                    _replace(temporary, path, keep)
+            _sync(path.parent)
+        finally:
+            shutil.rmtree(temporary, ignore_errors=True)
 
 
 def remove_leftovers(folder: Path) -> None:
-    """Remove the temporary folders that killed processes left in `folder`; what a living one fills stays."""
-    for leftover in folder.glob(f"{TEMPORARY_PREFIX}*"):
-        with suppress(OSError):  # it is locked, or another process has just removed it
-            handle = os.open(leftover, os.O_RDONLY | os.O_DIRECTORY)
-            try:
-                fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                shutil.rmtree(leftover, ignore_errors=True)
-            finally:
-                os.close(handle)
+    """Remove the temporary folders that killed processes left in `folder`; those of live processes stay."""
+    for leftover in {path.with_suffix("") for path in folder.glob(f"{TEMPORARY_PREFIX}*")}:
+        mark = _mark_of(leftover)
+        # without locks in the file system, nothing tells the dead from the living, and everything stays
+        with suppress(Timeout, NotImplementedError), FileLock(mark, timeout=0):
+            shutil.rmtree(leftover, ignore_errors=True)
+            mark.unlink(missing_ok=True)
 
 
-def _held_folder_beside(path: Path) -> tuple[Path, int]:
-    """Return a new temporary folder and the handle that holds its lock, which ends with the process at the latest."""
-    while True:
-        temporary = _temporary_beside(path)
-        temporary.mkdir()
-        with suppress(FileNotFoundError):  # `remove_leftovers` of another process came before the lock
-            handle = os.open(temporary, os.O_RDONLY)
-            with suppress(OSError):  # some network file systems have no such lock; nothing is swept there
-                fcntl.flock(handle, fcntl.LOCK_SH)
-            if temporary.exists():
-                return temporary, handle
-            os.close(handle)
+@contextmanager
+def _marked_in_use(temporary: Path) -> Iterator[None]:
+    """Hold a lock file beside a temporary folder, by which `remove_leftovers` tells that its process lives."""
+    mark = _mark_of(temporary)
+    with exclusive_lock(mark):
+        try:
+            yield
+        finally:
+            mark.unlink(missing_ok=True)
 
 
-def _place(temporary: Path, path: Path, keep: Callable[[], bool]) -> None:
+def _mark_of(temporary: Path) -> Path:
+    return temporary.with_suffix(LOCK_NAME)
+
+
+def _replace(temporary: Path, path: Path, keep: Callable[[], bool] = lambda: False) -> None:
     while not _renamed(temporary, path):
         if keep():
             return
-        # a rename cannot replace a folder that is not empty, so the old one steps aside first
+        # a rename cannot replace a folder that is not empty, so the old one is moved aside first
         aside = _temporary_beside(path)
         with suppress(FileNotFoundError):  # another process was faster
             path.rename(aside)
@@ -141,7 +157,7 @@ def _renamed(temporary: Path, path: Path) -> bool:
 
 
 def _temporary_beside(path: Path) -> Path:
-    """Return a name of its own in the same folder; not from `tempfile`, whose files only their owner may read."""
+    """Return an unused name in the same folder; `tempfile` would make files that only their owner may read."""
     return path.with_name(f"{TEMPORARY_PREFIX}{uuid.uuid4().hex}{path.suffix}")
 
 

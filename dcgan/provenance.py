@@ -1,4 +1,4 @@
-"""What a training's bits depend on besides its data: the configuration, the library's code, and the machine."""
+"""What the bits of a training run depend on besides its data: configuration, code and machine."""
 
 import functools
 import hashlib
@@ -16,23 +16,29 @@ from pydantic import BaseModel, ConfigDict, Field
 from dcgan.recipe import Recipe
 
 PACKAGES = ("tensorflow", "keras", "numpy")
+LIBRARY = Path(__file__).parent
+# what determines the weights and which epoch's are selected; not the report, the gate or the exports
+WEIGHT_CODE = (
+    *("recipe.py", "rng.py", "data", "model", "cpu", "training"),
+    *(f"evaluation/{name}.py" for name in ("features", "metrics", "classifiers", "evaluate")),
+)
 
 
 class Configuration(BaseModel):
-    """What is trained on what: two trainings with equal configurations, code and machines end in the same bits."""
+    """What is trained on what: runs with equal configurations, code and machines end in the same bits."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    recipe: Recipe
-    seed: int = Field(ge=0, lt=2**31)
+    recipe: Recipe = Field(description="Hyperparameters of the training run")
+    seed: int = Field(ge=0, lt=2**31, description="Random seed of the training run")
     dataset_digest: str = Field(description="SHA-256 of the data set, from its manifest")
 
     def fingerprint(self) -> str:
-        """Return the SHA-256 that two trainings share when recipe, seed, data and code are the same."""
+        """Return the SHA-256 that two runs share when recipe, seed, data and code are the same."""
         return hashlib.sha256(f"{self.model_dump_json()}\n{code_digest()}".encode()).hexdigest()
 
     def differences(self, other: "Configuration") -> list[str]:
-        """Return the names of the fields in which the two differ, the recipe's with their values here and there."""
+        """Return the names of the fields in which the two differ, with both values."""
         mine, others = self._flat(), other._flat()
         return [f"{name} ({mine[name]!r}, here {others[name]!r})" for name in mine if mine[name] != others[name]]
 
@@ -42,20 +48,20 @@ class Configuration(BaseModel):
 
 @functools.cache
 def code_digest() -> str:
-    """Return the SHA-256 over the names and contents of the library's own modules.
+    """Return the SHA-256 over names and contents of the modules that determine the weights.
 
-    It is read once: what is edited while a training runs is not the code that runs.
+    It is computed once per process: what is edited during a training run is not the code that runs.
     """
     digest = hashlib.sha256()
-    root = Path(__file__).parent
-    for path in sorted(root.rglob("*.py")):
-        digest.update(f"{path.relative_to(root).as_posix()}\0".encode() + path.read_bytes() + b"\0")
+    found = (path for name in WEIGHT_CODE for path in [LIBRARY / name, *(LIBRARY / name).rglob("*.py")])
+    for path in sorted(path for path in found if path.is_file()):
+        digest.update(f"{path.relative_to(LIBRARY).as_posix()}\0".encode() + path.read_bytes() + b"\0")
     return digest.hexdigest()
 
 
 @functools.cache
 def environment() -> Mapping[str, str]:
-    """Return what else the bits depend on: package versions, Python, the processor and its threads."""
+    """Return what else the bits depend on: package versions, Python, the processor and its number of threads."""
     return MappingProxyType(
         {
             **{package: version(package) for package in PACKAGES},
@@ -67,7 +73,7 @@ def environment() -> Mapping[str, str]:
 
 
 def _threads() -> int:
-    """Return over how many threads TensorFlow divides an operation: with another number it sums in another order."""
+    """Return over how many threads TensorFlow divides an operation: another number changes the order of sums."""
     wanted = os.environ.get("TF_NUM_INTRAOP_THREADS", "").strip()
     if wanted.isdecimal() and int(wanted):
         return int(wanted)

@@ -1,6 +1,6 @@
-"""What is trained and how: one frozen model, and the three recipes that the project recommends.
+"""The hyperparameters of a training run as one frozen model, and the three recipes that the project recommends.
 
-A recipe says everything about a training except its data, its seed and its device.
+A recipe says everything about a training run except its data, its seed and its device.
 """
 
 from typing import Literal
@@ -14,48 +14,72 @@ IMAGE_SHAPE = (IMAGE_SIZE, IMAGE_SIZE, 1)
 PENALTY_INTERVAL = 4
 
 RecipeName = Literal["fast", "classic", "smoke"]
+DeviceChoice = Literal["auto", "cpu", "gpu"]
 Convolution = Literal["auto", "direct", "dft"]
 Precision = Literal["float32", "mixed_bfloat16"]  # float16 would need a loss scale; bfloat16 has float32's range
 
 
 class Recipe(BaseModel):
-    """The hyperparameters of one training."""
+    """The hyperparameters of one training run."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
-    name: str = Field(description="what the run is called")
-    epochs: PositiveInt = Field(description="passes over the training images")
-    batch_size: PositiveInt = Field(description="real images in a step, and as many generated ones")
-    generator_learning_rate: PositiveFloat = Field(description="of the generator's Adam")
-    discriminator_learning_rate: PositiveFloat = Field(description="of the discriminator's Adam")
-    beta_1: float = Field(ge=0, lt=1, description="decay of Adam's first moment, both networks")
-    beta_2: float = Field(default=0.999, ge=0, lt=1, description="decay of Adam's second moment, both networks")
-    leaky_slope: float = Field(default=0.3, ge=0, lt=1, description="of both networks' rectifiers, below zero")
-    dropout_rate: float = Field(default=0.3, ge=0, le=0.99, description="of the discriminator's maps")
+    name: str = Field(description="Name of the recipe, which also names its runs")
+    epochs: PositiveInt = Field(description="Number of passes over the training images")
+    batch_size: PositiveInt = Field(description="Batch size of both real and generated images")
+    generator_learning_rate: PositiveFloat = Field(description="Initial learning rate of the generator's Adam")
+    discriminator_learning_rate: PositiveFloat = Field(description="Initial learning rate of the discriminator's Adam")
+    beta_1: float = Field(ge=0, lt=1, description="Decay of Adam's first moment, for both networks")
+    beta_2: float = Field(default=0.999, ge=0, lt=1, description="Decay of Adam's second moment, for both networks")
+    negative_slope: float = Field(
+        default=0.3, ge=0, lt=1, description="Slope of the leaky rectifiers below zero, in both networks"
+    )
+    dropout_rate: float = Field(
+        default=0.3, ge=0, le=0.99, description="Dropout rate after both convolutions of the discriminator"
+    )
     hidden_units: PositiveInt | None = Field(
-        default=None, description="of a dense layer between the discriminator's maps and its logit; None = none"
+        default=None,
+        description="Units of a dense layer between the discriminator's feature maps and its logit; None leaves it out",
     )
-    gradient_penalty: float = Field(default=0, ge=0, description="gamma of the discriminator's R1; 0 = none")
-    checkpoint_every: PositiveInt = Field(description="epochs between checkpoints; the last epoch always has one")
-    max_images: PositiveInt | None = Field(default=None, description="train on the first so many images; None = all")
-    shuffle_images: PositiveInt = Field(
+    r1_gamma: float = Field(
+        default=0, ge=0, description="Weight gamma of the discriminator's R1 gradient penalty; 0 switches it off"
+    )
+    checkpoint_every: PositiveInt = Field(
+        description="Number of epochs between uploaded checkpoints; the last epoch always has one"
+    )
+    max_images: PositiveInt | None = Field(
+        default=None, description="Number of training images to use, from the first on; None uses all"
+    )
+    shuffle_buffer_images: PositiveInt = Field(
         default=65_536,
-        description="images that are shuffled together and held on the device; "
-        "a larger set streams from the disk in parts of this size",
+        description="Number of images that are shuffled together and held on the device; "
+        "a larger data set streams from disk in chunks of this size",
     )
-    decay_from: float = Field(
-        default=1.0, ge=0, le=1, description="share of the training after which both learning rates fall to zero"
+    decay_start: float = Field(
+        default=1.0,
+        ge=0,
+        le=1,
+        description="Fraction of the training run after which both learning rates decay linearly to zero",
     )
-    average_half_life_images: PositiveInt | None = Field(
-        default=None, description="half-life of the generator's averaged weights, in real images; None = not averaged"
+    ema_half_life_images: PositiveInt | None = Field(
+        default=None,
+        description="Half-life of the exponential moving average of the generator's weights, in real images; "
+        "None keeps no average",
     )
-    evaluate_every: PositiveInt | None = Field(default=None, description="epochs between evaluations; None = never")
-    releases: Literal["last", "best"] = Field(default="last", description="the state whose generator is registered")
-    convolution: Convolution = Field(default="auto", description="how the large convolutions are computed")
+    evaluate_every: PositiveInt | None = Field(
+        default=None, description="Number of epochs between evaluations; None never evaluates"
+    )
+    checkpoint_selection: Literal["last", "best"] = Field(
+        default="last",
+        description="Which epoch's generator is registered: the last, or the one with the lowest Fréchet distance",
+    )
+    convolution: Convolution = Field(
+        default="auto", description="How the large convolutions are computed; auto chooses by device and precision"
+    )
     precision: Precision = Field(default="float32", description="Keras dtype policy of both networks")
 
 
-# The seed to the letter. 50 epochs of 234 steps.
+# The reference implementation to the letter. 50 epochs of 234 steps.
 CLASSIC = Recipe(
     name="classic",
     epochs=50,
@@ -67,9 +91,9 @@ CLASSIC = Recipe(
     evaluate_every=1,
 )
 
-# What we recommend: smaller batches, averaged weights, rates that fall in the second half, and a discriminator that
-# sees the whole picture at once and has a gradient penalty, under which both networks can learn twenty times as fast.
-# 6 epochs of 937 steps. docs/decisions/fast.md tells what was tried.
+# What we recommend: smaller batches, averaged weights, learning rates that decay in the second half, and a
+# discriminator that sees the whole image at once and has a gradient penalty, under which both networks can learn twenty
+# times as fast. 6 epochs of 937 steps. docs/decisions/fast.md lists what was tried.
 # beta_1 = 0.5: Radford et al., https://arxiv.org/abs/1511.06434, section 4, found 0.9 to oscillate.
 FAST = Recipe(
     name="fast",
@@ -78,27 +102,27 @@ FAST = Recipe(
     generator_learning_rate=2e-3,
     discriminator_learning_rate=2e-3,
     beta_1=0.5,
-    leaky_slope=0.01,
+    negative_slope=0.01,
     dropout_rate=0,
     hidden_units=256,
-    gradient_penalty=1,
+    r1_gamma=1,
     checkpoint_every=3,
-    decay_from=0.5,
-    average_half_life_images=40_000,
+    decay_start=0.5,
+    ema_half_life_images=40_000,
     evaluate_every=1,
-    releases="best",
+    checkpoint_selection="best",
 )
 
-# A few seconds on real digits, for tests and for looking: 2 epochs of 8 steps, nothing evaluated.
+# A quick run on real digits, for tests and for a first look: 2 epochs of 8 steps, nothing evaluated.
 SMOKE = FAST.model_copy(
     update={
         "name": "smoke",
         "epochs": 2,
         "max_images": 512,
         "checkpoint_every": 1,
-        "average_half_life_images": 512,
+        "ema_half_life_images": 512,
         "evaluate_every": None,
-        "releases": "last",
+        "checkpoint_selection": "last",
     }
 )
 

@@ -4,6 +4,29 @@ Prefect and TensorFlow read their environment when they are imported, so its def
 loaded.
 """
 
-from tasks.settings import settle_environment
+import os
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
 
-settle_environment()
+from tasks.settings import set_default_environment
+
+set_default_environment()
+
+
+@contextmanager
+def quiet_imports() -> Iterator[None]:
+    """Discard what libraries write to standard error while the body imports them.
+
+    TensorFlow's C++ libraries write lines before its log level applies. An import that fails raises as usual.
+    """
+    sys.stderr.flush()
+    original = os.dup(2)
+    with Path(os.devnull).open("w") as nowhere:
+        os.dup2(nowhere.fileno(), 2)
+        try:
+            yield
+        finally:
+            os.dup2(original, 2)
+            os.close(original)

@@ -1,50 +1,52 @@
-"""Evaluate a registered generator beside the champion: how good it is, and whether it may take the champion's place."""
+"""Evaluate a registered generator beside the champion: how good it is, and whether it may replace the champion."""
 
+import runpy
 import sys
 
 from prefect import flow
 from rich.console import Console
 from rich.table import Table
 
-from flows.command import CommandFlags, run_flow
-from flows.parameters import EvaluateParameters, takes
-from tasks.artifacts import completed
-from tasks.download import download
-from tasks.evaluate import evaluate
-from tasks.evaluation import Evaluation
-from tasks.prepare import prepare
-from tasks.promotion import one_at_a_time
+from dcgan.evaluation.gate import Evaluation
+from flows import quiet_imports
+from flows.parameters import Source, Version
+from tasks.settings import read_settings
 
-CEILINGS = ("noisy", "blurred", "untrained")  # on the page in Prefect and in MLflow; a terminal is too narrow
+CORRUPTIONS = ("noisy", "blurred", "untrained")  # shown in Prefect and MLflow; a terminal is too narrow
 
 
 @flow(name="dcgan-evaluate")
-@takes(EvaluateParameters)
-def dcgan_evaluate(parameters: EvaluateParameters) -> Evaluation:
-    """Evaluate a version beside the champion on the digits of a source, and record figures and verdict with it."""
-    files = download(parameters.source)
-    dataset = prepare(files)
-    with one_at_a_time():
-        evaluation = evaluate(parameters.version, dataset)
+def dcgan_evaluate(*, version: Version = "champion", source: Source = "auto") -> Evaluation:
+    """Evaluate a registered generator beside the champion, and record metrics and verdict. Nothing is promoted.
+
+    Args:
+        version: Number of the version, or an alias such as champion.
+        source: Source of the digits: auto, bundled, or a folder or URL that has the four IDX files.
+    """
+    with quiet_imports():
+        from dcgan.evaluation.examine import References
+        from tasks.context import open_context
+        from tasks.download import download
+        from tasks.evaluate import evaluate
+        from tasks.prefect_ui import completed
+        from tasks.prepare import prepare
+        from tasks.promote import promotion_lock
+
+    settings = read_settings()
+    files = download(source, settings)
+    dataset = prepare(files, settings)
+    context = open_context(settings)
+    with promotion_lock(settings):
+        evaluation = evaluate(context, version, dataset, References(dataset, settings.classifiers))
     return completed(evaluation, evaluation.sentence)
 
 
-class EvaluateCommand(CommandFlags, EvaluateParameters):
-    """Evaluate a registered generator beside the champion. Nothing is promoted."""
-
-
-def main(arguments: list[str]) -> int:
-    """Evaluate in this process and return the exit code."""
-    return run_flow(EvaluateCommand, "python -m flows.evaluate", arguments, _evaluate)
-
-
-def _evaluate(command: EvaluateCommand) -> None:
-    """Evaluate, and print the evaluator's figures above their floor, and what follows from them."""
-    evaluation = dcgan_evaluate(**command.model_dump(exclude={"debug"}))
-    columns = {title: figures for title, figures in evaluation.columns("quality").items() if title not in CEILINGS}
+def show(evaluation: Evaluation) -> None:
+    """Print the selection classifier's metrics beside those of the training images, and the verdict."""
+    columns = {title: report for title, report in evaluation.columns("selection").items() if title not in CORRUPTIONS}
     table = Table.grid(padding=(0, 2))
     table.add_row("", *columns)
-    for name in evaluation.candidate.quality.estimates():
+    for name in evaluation.candidate.selection.estimates():
         table.add_row(name.replace("_", " "), *(str(report.estimates()[name]) for report in columns.values()))
     console = Console(soft_wrap=True)
     console.print(table)
@@ -52,4 +54,5 @@ def _evaluate(command: EvaluateCommand) -> None:
 
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
+    sys.argv[1:1] = ["evaluate"]
+    runpy.run_module("flows.cli", run_name="__main__")

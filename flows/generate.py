@@ -1,37 +1,51 @@
-"""Generate pictures with a registered generator."""
+"""Generate images with a registered generator."""
 
+import runpy
 import sys
+from pathlib import Path
+from typing import Annotated
 
 from prefect import flow
-from rich.console import Console
+from pydantic import Field
 
-from flows.command import CommandFlags, run_flow
-from flows.parameters import GenerateParameters, takes
-from tasks.generate import Generated, generate
+from dcgan.data.parquet import MAX_ROWS
+from flows import quiet_imports
+from flows.parameters import Seed, Version
+from tasks.results import Generated
+from tasks.settings import read_settings
 
 
 @flow(name="dcgan-generate")
-@takes(GenerateParameters)
-def dcgan_generate(parameters: GenerateParameters) -> Generated:
-    """Write pictures of a version as PNG files, as one grid, or as Parquet."""
-    return generate(parameters.version, parameters.count, parameters.seed, parameters.out)
+def dcgan_generate(
+    *,
+    version: Version = "champion",
+    count: Annotated[int, Field(ge=1, le=MAX_ROWS)] = 64,
+    seed: Seed = 0,
+    out: Path | None = None,
+) -> Generated:
+    """Generate images with a registered generator; the same seed gives the same images.
+
+    Args:
+        version: Number of the version, or an alias such as champion.
+        count: Number of images.
+        seed: Random seed of the latents.
+        out: A new folder for PNG files, FILE.png for one grid, or FILE.parquet; null writes a grid under the state
+            folder.
+    """
+    with quiet_imports():
+        from tasks.context import open_context
+        from tasks.generate import generate
+
+    return generate(open_context(read_settings()), version, count, seed, out)
 
 
-class GenerateCommand(CommandFlags, GenerateParameters):
-    """Generate pictures with a registered generator; the same seed gives the same pictures."""
-
-
-def main(arguments: list[str]) -> int:
-    """Generate in this process and return the exit code."""
-    return run_flow(GenerateCommand, "python -m flows.generate", arguments, _generate)
-
-
-def _generate(command: GenerateCommand) -> None:
-    generated = dcgan_generate(**command.model_dump(exclude={"debug"}))
-    Console(soft_wrap=True).print(
-        f"{generated.count} pictures of version {generated.version}, seed {generated.seed}: {generated.out}"
+def show(generated: Generated) -> None:
+    """Print what was written where."""
+    sys.stdout.write(
+        f"{generated.count} images of version {generated.version}, seed {generated.seed}: {generated.out}\n"
     )
 
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
+    sys.argv[1:1] = ["generate"]
+    runpy.run_module("flows.cli", run_name="__main__")

@@ -1,40 +1,56 @@
-"""Put a registered generator into service by hand, or go back to the one before."""
+"""Put a registered generator into service by hand, or return to the one before."""
 
+import runpy
 import sys
 
 from prefect import flow
-from rich.console import Console
 
-from flows.command import CommandFlags, run_flow
-from flows.parameters import PromoteParameters, takes
-from tasks.artifacts import completed
-from tasks.promote import promote_version, roll_back
-from tasks.promotion import Promotion, one_at_a_time
+from dcgan.errors import ConfigurationError
+from flows import quiet_imports
+from flows.parameters import Positive
+from tasks.results import Promotion
+from tasks.settings import read_settings
 
 
 @flow(name="dcgan-promote")
-@takes(PromoteParameters)
-def dcgan_promote(parameters: PromoteParameters) -> Promotion:
-    """Make a version the champion if its verdict allows it, or make the previous champion the champion again."""
-    with one_at_a_time():
-        number = parameters.version
-        promotion = roll_back() if number is None else promote_version(number, force=parameters.force)
+def dcgan_promote(*, version: Positive | None = None, rollback: bool = False, force: bool = False) -> Promotion:
+    """Make a version the champion if its verdict allows it, or make the previous champion the champion again.
+
+    Args:
+        version: Number of the version that becomes the champion.
+        rollback: Make the previous champion the champion again.
+        force: Promote the version whatever its verdict is; this is recorded.
+    """
+    check(version, rollback=rollback, force=force)
+    with quiet_imports():
+        from tasks.context import open_context
+        from tasks.prefect_ui import completed
+        from tasks.promote import promote_version, promotion_lock, roll_back
+
+    settings = read_settings()
+    context = open_context(settings)
+    with promotion_lock(settings):
+        promotion = roll_back(context) if version is None else promote_version(context, version, force=force)
     return completed(promotion, promotion.reason)
 
 
-class PromoteCommand(CommandFlags, PromoteParameters):
-    """Make a version the champion, or go back to the one before."""
+def check(version: int | None = None, *, rollback: bool = False, force: bool = False) -> None:
+    """Refuse parameters that contradict one another.
+
+    Raises:
+        ConfigurationError: They are not a version or a rollback, or `force` goes with a rollback.
+    """
+    if (version is None) is not rollback:
+        raise ConfigurationError("Expected either --version with a number, or --rollback.")
+    if force and rollback:
+        raise ConfigurationError("--force goes with --version; a rollback does not need it.")
 
 
-def main(arguments: list[str]) -> int:
-    """Promote in this process and return the exit code."""
-    return run_flow(PromoteCommand, "python -m flows.promote", arguments, _promote)
-
-
-def _promote(command: PromoteCommand) -> None:
-    promotion = dcgan_promote(**command.model_dump(exclude={"debug"}))
-    Console(soft_wrap=True).print(promotion.reason)
+def show(promotion: Promotion) -> None:
+    """Print the result."""
+    sys.stdout.write(f"{promotion.reason}\n")
 
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
+    sys.argv[1:1] = ["promote"]
+    runpy.run_module("flows.cli", run_name="__main__")

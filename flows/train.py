@@ -1,98 +1,153 @@
 """The pipeline: download MNIST, normalise it into Parquet, train, render, register, and promote what is better."""
 
+import runpy
 import sys
-from pathlib import Path
+import time
+from typing import TYPE_CHECKING
 
 from prefect import flow
-from pydantic import Field
 
-from dcgan.dataset import Manifest
-from dcgan.files import atomic_file, require_place
+from dcgan.errors import mask_credentials
 from dcgan.provenance import Configuration
-from flows.command import CommandFlags, run_flow
-from flows.parameters import TrainParameters, takes
-from tasks.artifacts import completed
-from tasks.download import download
-from tasks.evaluate import evaluate
-from tasks.flow_run import choose_seed, require_starts_left
-from tasks.prepare import prepare
-from tasks.promote import promote_candidate
-from tasks.promotion import Promotion, one_at_a_time
-from tasks.register import register
-from tasks.render import render
-from tasks.report import StageClock, Summary, link_run, summarize
-from tasks.run import Run, training_run
-from tasks.train import require_device, train
+from dcgan.recipe import RECIPES, DeviceChoice, Recipe, RecipeName
+from flows import quiet_imports
+from flows.parameters import Positive, PromotionMode, Resume, Seed, Source
+from tasks.results import Promotion, Summary, Trained
+from tasks.settings import Settings, read_settings
+from tracking.tags import EXPERIMENT, MODEL_NAME
 
-GOES_ON = "The training's state is saved after every epoch: the same command goes on from there."
+if TYPE_CHECKING:
+    from tasks.training_run import TrainingRun
+
+AFTER_SIGNAL = "The state is saved after every epoch: the same command resumes from there."
 
 
 @flow(name="dcgan")
-@takes(TrainParameters)
-def dcgan(parameters: TrainParameters) -> Summary:
-    """Train a DCGAN on the digits of a source, record every epoch in MLflow, register and promote."""
+def dcgan(  # noqa: PLR0913 - one for each field of the form
+    *,
+    recipe: RecipeName = "fast",
+    epochs: Positive | None = None,
+    seed: Seed | None = 0,
+    source: Source = "auto",
+    resume: Resume = "auto",
+    device: DeviceChoice = "auto",
+    promotion: PromotionMode = "auto",
+) -> Summary:
+    """Train a DCGAN: download, prepare, train, render, register, and promote the generator if it is better.
+
+    Args:
+        recipe: Recipe to train.
+        epochs: Number of epochs, instead of the recipe's.
+        seed: Random seed of the training run; null derives one from the flow run's id.
+        source: Source of the digits: auto, bundled, or a folder or URL that has the four IDX files.
+        resume: Which unfinished run to resume: auto, never, or the id of an MLflow run.
+        device: Device to train on; gpu is an error where there is none.
+        promotion: What happens to a generator that is better than the champion: auto promotes it at once, manual lets
+            it wait for a promotion by hand.
+    """
+    with quiet_imports():
+        from dcgan.evaluation.examine import References
+        from dcgan.training.device import choose_devices
+        from tasks.context import open_context
+        from tasks.download import download
+        from tasks.evaluate import evaluate
+        from tasks.flow_run import choose_seed, require_starts_left
+        from tasks.prefect_ui import completed, publish_run_link, publish_summary
+        from tasks.prepare import prepare
+        from tasks.promote import promote_candidate, promotion_lock
+        from tasks.register import register
+        from tasks.render import render
+        from tasks.train import train
+        from tasks.training_run import training_run
+
     clock = StageClock()
+    settings = read_settings()
     require_starts_left()
-    require_device(parameters.device)
-    files = download(parameters.source)
+    choose_devices(device)
+    files = download(source, settings)
     clock.lap("download")
-    dataset = prepare(files)
+    dataset = prepare(files, settings)
     clock.lap("prepare")
+    context = open_context(settings)
     configuration = Configuration(
-        recipe=parameters.resolved_recipe(), seed=choose_seed(parameters.seed), dataset_digest=dataset.digest
+        recipe=resolved_recipe(recipe, epochs), seed=choose_seed(seed), dataset_digest=dataset.digest
     )
-    with training_run(configuration, dataset, parameters.resume) as run:
-        link_run(run)
-        trained = train(run, dataset, parameters.device)
+    references = References(dataset, settings.classifiers)
+    with training_run(context, configuration, dataset.manifest, resume) as run:
+        publish_run_link(run)
+        trained = train(context, run, dataset, references, device)
         clock.lap("train")
-        render(run)
+        render(context, run, trained.checkpoint)
         clock.lap("render")
-        version = register(run, dataset, trained)
+        version = register(context, run, dataset.manifest, trained.checkpoint)
         clock.lap("register")
-        promotion = _pass_through_the_gate(run, version, dataset, parameters)
+        if configuration.recipe.evaluate_every is None:
+            promoted = Promotion.unevaluated(version, recipe)
+        else:
+            with promotion_lock(settings):
+                run.lease.require()
+                evaluation = evaluate(context, version, dataset, references, again=False)
+                run.lease.require()
+                promoted = promote_candidate(context, evaluation, promotion)
         clock.lap("gate")
-    return completed(summarize(run, dataset, trained, promotion, clock.seconds), promotion.reason)
+    summary = summarize(settings, run, trained, promoted, clock.seconds)
+    publish_summary(summary)
+    return completed(summary, promoted.reason)
 
 
-def _pass_through_the_gate(run: Run, version: int, dataset: Manifest, parameters: TrainParameters) -> Promotion:
-    """Evaluate a version beside the champion and promote it if it is better; a recipe may ask for neither."""
-    recipe = parameters.resolved_recipe()
-    if recipe.evaluate_every is None:
-        return Promotion.unevaluated(version, recipe.name)
-    with one_at_a_time():
-        run.lease.require()
-        evaluation = evaluate(version, dataset, again=False)
-        run.lease.require()
-        return promote_candidate(evaluation, parameters.promotion)
+class StageClock:
+    """Measures how many seconds each stage took, one after the other."""
+
+    def __init__(self) -> None:
+        self._began = time.perf_counter()
+        self.seconds: dict[str, float] = {}
+
+    def lap(self, stage: str) -> None:
+        """End a stage, and begin the next."""
+        now = time.perf_counter()
+        self.seconds[stage] = round(now - self._began, 3)
+        self._began = now
 
 
-class TrainCommand(CommandFlags, TrainParameters):
-    """Train a DCGAN: download, prepare, train, render, register, promote what is better."""
-
-    summary: Path | None = Field(None, description="write the result as JSON into this file")
-
-
-def main(arguments: list[str]) -> int:
-    """Run the pipeline in this process and return the exit code."""
-    return run_flow(TrainCommand, "python -m flows.train", arguments, _train, GOES_ON)
+def resolved_recipe(name: RecipeName, epochs: int | None) -> Recipe:
+    """Return a recipe, with another number of epochs where one is given."""
+    return RECIPES[name].model_copy(update={"epochs": epochs}) if epochs else RECIPES[name]
 
 
-def _train(command: TrainCommand) -> None:
-    if command.summary:
-        require_place(command.summary)
-    summary = dcgan(**command.model_dump(exclude={"summary", "debug"}))
-    if command.summary:
-        with atomic_file(command.summary) as file:
-            file.write_text(summary.model_dump_json(indent=2))
-    _show(summary)
+def summarize(
+    settings: Settings, run: "TrainingRun", trained: Trained, promotion: Promotion, seconds: dict[str, float]
+) -> Summary:
+    """Return the summary of a finished run."""
+    last = trained.checkpoint.metadata.records[-1]
+    return Summary(
+        run_id=run.run_id,
+        experiment=EXPERIMENT,
+        model_name=MODEL_NAME,
+        model_version=promotion.version,
+        recipe=run.configuration.recipe.name,
+        seed=run.configuration.seed,
+        epochs=last.epoch,
+        steps=last.step,
+        dataset_digest=run.configuration.dataset_digest,
+        weights_sha256=trained.checkpoint.weights_sha256(),
+        images_per_second=trained.images_per_second,
+        seconds=seconds,
+        metrics=last.metrics,
+        quality=promotion.metrics,
+        promoted=promotion.promoted,
+        verdict=promotion.reason,
+        tracking_uri=mask_credentials(settings.tracking_uri),
+        state_dir=settings.root,
+        resumed_from_epoch=trained.resumed_from_epoch,
+    )
 
 
-def _show(summary: Summary) -> None:
-    """Say what was made, and where to look."""
+def show(summary: Summary) -> None:
+    """Print what was made, and where to look."""
     lines = {
         "model": f"{summary.model_name} version {summary.model_version}",
         "MLflow run": summary.run_id,
-        "pictures": str(summary.state_dir / "runs" / summary.run_id / "report"),
+        "samples": str(summary.state_dir / "runs" / summary.run_id / "report"),
         "speed": f"{summary.images_per_second:,.0f} images/s",
         "in service": f"{'yes' if summary.promoted else 'no'}: {summary.verdict}",
         "look": "make ui, then open the experiment in MLflow",
@@ -102,4 +157,5 @@ def _show(summary: Summary) -> None:
 
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
+    sys.argv[1:1] = ["train"]
+    runpy.run_module("flows.cli", run_name="__main__")

@@ -1,5 +1,5 @@
-"""What runs beside the flows: the servers and workers of `make ui`, and the deployments of `make deploy`."""
+"""What runs beside the flows: the local servers and workers, deployments, and the environment of a shell."""
 
-from tasks.settings import settle_environment
+from tasks.settings import set_default_environment
 
-settle_environment()
+set_default_environment()

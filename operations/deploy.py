@@ -1,90 +1,118 @@
-"""`make deploy`: work pools, the deployments of prefect.yaml and automations.yaml, on the Prefect server that runs."""
+"""`make deploy`: create or update the work pools, deployments and automations on the Prefect server that runs."""
 
 import os
 import subprocess
 import sys
+from argparse import ArgumentParser
+from contextlib import suppress
+from pathlib import Path
 
 import httpx
+import yaml
+from prefect.client.orchestration import SyncPrefectClient
+from prefect.client.schemas.actions import WorkPoolCreate
+from prefect.events.schemas.automations import AutomationCore
+from prefect.exceptions import ObjectAlreadyExists, PrefectException
+from prefect.workers.process import ProcessWorker
+from pydantic import TypeAdapter
 
 from dcgan.errors import DcganError
-from operations import programs
-from operations.access import prefect_api, prefect_headers
-from operations.addresses import PREFECT_VARIABLE, ServerSettings
-from operations.automations import apply_automations, read_automations
+from operations.servers import POOLS, ServerSettings, prefect_client
 from tasks.settings import CHECKOUT
 
-# Work queues of which one flow run is taken at a time, by pool and name: Prefect counts those that are pending or run.
-# The limit of a deployment is a lease, and Prefect cancels a training that could not renew it because of an outage.
+AUTOMATIONS_FILE = CHECKOUT / "automations.yaml"
+
+# Work queues, by pool and name, that give out one flow run at a time; Prefect counts pending and running ones.
+# A limit of the deployment would be a lease: Prefect cancels a training run that cannot renew it during an outage.
 ONE_AT_A_TIME = (("gpu", "retrain"),)
 
 
 class DeployError(DcganError):
-    """Prefect's server is not there, or refused something."""
+    """Prefect's server does not answer, or refused something."""
 
 
 def deploy(settings: ServerSettings) -> None:
-    """Create the work pools that are not there, and create or update every deployment and automation.
+    """Create the work pools that do not exist, and create or update every deployment, limit and automation.
 
     Raises:
         DeployError: Prefect's server does not answer, or refused something.
     """
-    if not programs.prefect_answers(settings):
+    if not settings.prefect.answers():
         raise DeployError(
             f"Prefect's server at {settings.prefect.url} does not answer: start it with 'make ui', "
-            f"or set {PREFECT_VARIABLE} to the API of one that runs."
+            "or set PREFECT_API_URL to the API of a server that runs."
         )
-    for pool in programs.POOLS:
-        if not _pool_exists(settings, pool):
-            _prefect(settings, "work-pool", "create", pool, "--type", "process")
-    _prefect(settings, "deploy", "--all")
     try:
-        limit_queues(settings)
-        apply_automations(settings, read_automations())
-    except httpx.HTTPError as error:
-        raise DeployError(f"Prefect's server refused a limit or automation: {str(error).splitlines()[0]}") from None
+        with prefect_client(settings) as client:
+            create_pools(client)
+            create_deployments(settings)
+            limit_queues(client)
+            apply_automations(client, read_automations())
+    except (httpx.HTTPError, PrefectException) as error:
+        reason = (str(error) or type(error).__name__).splitlines()[0]
+        raise DeployError(f"Prefect's server refused a work pool, limit or automation: {reason}") from None
 
 
-def limit_queues(settings: ServerSettings) -> None:
-    """Let workers take one flow run at a time from the queues that are to be so.
+def create_pools(client: SyncPrefectClient) -> None:
+    """Create the work pools that do not exist."""
+    template = ProcessWorker.get_default_base_job_template()
+    for pool in POOLS:
+        with suppress(ObjectAlreadyExists):
+            client.create_work_pool(WorkPoolCreate(name=pool, type=ProcessWorker.type, base_job_template=template))
+
+
+def create_deployments(settings: ServerSettings) -> None:
+    """Create or update the deployments of prefect.yaml.
 
     Raises:
-        httpx.HTTPError: the server does not answer, or has no such queue.
+        DeployError: Prefect's command line failed.
     """
-    with prefect_api(settings) as api:
-        for pool, queue in ONE_AT_A_TIME:
-            api.patch(f"/work_pools/{pool}/queues/{queue}", json={"concurrency_limit": 1})
-
-
-def _pool_exists(settings: ServerSettings, pool: str) -> bool:
-    url = f"{settings.prefect.url}/work_pools/{pool}"
-    return httpx.get(url, headers=prefect_headers(settings), timeout=programs.ANSWER_SECONDS).is_success
-
-
-def _prefect(settings: ServerSettings, *arguments: str) -> None:
-    done = subprocess.run(  # noqa: S603 - the arguments are this program's own
-        [sys.executable, "-m", "prefect", "--no-prompt", *arguments],
+    done = subprocess.run(
+        [sys.executable, "-m", "prefect", "--no-prompt", "deploy", "--all"],
         cwd=CHECKOUT,
-        env={**os.environ, PREFECT_VARIABLE: settings.prefect.url},
+        env={**os.environ, "PREFECT_API_URL": settings.prefect.url},
         capture_output=True,
         text=True,
         check=False,
     )
     if done.returncode:
         reason = (done.stderr.strip() or done.stdout.strip()).splitlines()[-1]
-        raise DeployError(f"'prefect {' '.join(arguments)}' failed: {reason}")
+        raise DeployError(f"'prefect deploy --all' failed: {reason}")
 
 
-def main() -> int:
-    """Deploy, and return the exit code: 1 when something failed, which is said in one sentence."""
+def limit_queues(client: SyncPrefectClient) -> None:
+    """Set the limit of the queues that give out one flow run at a time."""
+    for pool, name in ONE_AT_A_TIME:
+        client.update_work_queue(client.read_work_queue_by_name(name, pool).id, concurrency_limit=1)
+
+
+def read_automations(path: Path = AUTOMATIONS_FILE) -> list[AutomationCore]:
+    """Return the automations of a file."""
+    return TypeAdapter(list[AutomationCore]).validate_python(yaml.safe_load(path.read_text()))
+
+
+def apply_automations(client: SyncPrefectClient, automations: list[AutomationCore]) -> None:
+    """Create or update these automations, identified by their names; those with other names stay as they are."""
+    for automation in automations:
+        existing = client.read_automations_by_name(automation.name)
+        if existing:
+            client.update_automation(existing[0].id, automation)
+        else:
+            client.create_automation(automation)
+
+
+def main(arguments: list[str]) -> int:
+    """Deploy to the Prefect server that runs; return the exit code, 1 if something failed."""
+    ArgumentParser(prog="dcgan deploy", description=__doc__).parse_args(arguments)
     settings = ServerSettings()
     try:
         deploy(settings)
     except DcganError as error:
         sys.stderr.write(f"error: {error}\n")
         return 1
-    sys.stdout.write(f"Deployed to {settings.prefect.url}; `prefect deployment ls` lists what runs there.\n")
+    sys.stdout.write(f"Deployed to {settings.prefect.url}; `prefect deployment ls` lists the deployments.\n")
     return 0
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(main(sys.argv[1:]))

@@ -1,115 +1,94 @@
-"""`make ui`: Prefect's server, MLflow's UI and a worker for each pool on this machine, until Ctrl-C."""
+"""`make ui`: run Prefect's server, MLflow's server and a worker for each pool, until Ctrl-C."""
 
 import platform
 import sys
+from argparse import ArgumentParser
 from contextlib import suppress
 from datetime import UTC, datetime
 from functools import partial
-from threading import Event
 
 from rich.console import Console
 
 from dcgan.errors import DcganError
-from operations import programs
-from operations.access import demand_passwords
-from operations.addresses import ServerSettings
-from operations.processes import Child, Fleet, StopRequestedError, stop_on_signals
-from tasks.settings import CHECKOUT
+from operations.servers import (
+    POOLS,
+    ServerSettings,
+    mlflow_command,
+    prefect_command,
+    require_mlflow_login,
+    require_passwords,
+    server_environment,
+    worker_command,
+    worker_environment,
+    worker_is_online,
+)
+from operations.supervisor import StopRequestedError, Supervisor, stop_on_signals
 
 START_SECONDS = 180.0
 
 
-class Desk:
-    """The servers and workers of this machine, and what their user is told.
+def start_servers(settings: ServerSettings, supervisor: Supervisor) -> None:
+    """Start the servers that belong to this machine, and return when both servers answer."""
+    environment = server_environment(settings)
+    if settings.prefect.is_local:
+        supervisor.start("prefect", prefect_command(settings), environment)
+    if settings.mlflow.is_local:
+        supervisor.start("mlflow", mlflow_command(settings), environment)
+    for name, address in (("Prefect", settings.prefect), ("MLflow", settings.mlflow)):
+        supervisor.wait_until(address.answers, f"{name}'s server at {address.url}", START_SECONDS)
+    require_mlflow_login(settings)
 
-    Args:
-        settings: where everything is.
-        stop: set when it is time to end.
-        console: where the user reads.
-    """
 
-    def __init__(self, settings: ServerSettings, stop: Event, console: Console) -> None:
-        self._settings = settings
-        self._console = console
-        self._fleet = Fleet(settings.logs, stop)
-        self._environment = programs.environment(settings)
-        self._workers: dict[str, Child] = {}
-
-    def open(self) -> None:
-        """Start what is this machine's to start, and return when all of it answers."""
-        demand_passwords(self._settings)
-        for address in (self._settings.prefect, self._settings.mlflow):
-            if address.is_ours:
-                address.demand_free_port()
-        self._console.print("Starting Prefect's and MLflow's servers, which takes about half a minute.")
-        self._start_servers()
-        self._start_workers()
-        self._console.print(welcome(self._settings))
-
-    def watch(self) -> None:
-        """Wait until a signal comes or a process ends."""
-        self._fleet.watch()
-
-    def close(self) -> None:
-        """End all that was started."""
-        if any(worker.started() for worker in self._workers.values()):
-            self._console.print("Stopping; the flow runs are told first.")
-        self._fleet.end(self._workers.values())
-
-    def _start_servers(self) -> None:
-        settings = self._settings
-        environment = programs.server_environment(settings)
-        for name, address, command in (
-            ("prefect", settings.prefect, programs.prefect_server),
-            ("mlflow", settings.mlflow, programs.mlflow_server),
-        ):
-            if address.is_ours:
-                self._fleet.start(name, command(settings), CHECKOUT, environment)
-        for what, answers in (
-            (f"Prefect's server at {settings.prefect.url}", programs.prefect_answers),
-            (f"MLflow's server at {settings.mlflow.url}", programs.mlflow_answers),
-        ):
-            self._fleet.wait_until(partial(answers, settings), what, START_SECONDS)
-        programs.demand_mlflow_entry(settings)
-
-    def _start_workers(self) -> None:
-        since = datetime.now(UTC)
-        names = {pool: f"{pool}@{platform.node()}" for pool in programs.POOLS}
-        for pool, name in names.items():
-            command = programs.worker(pool, name)
-            self._workers[pool] = self._fleet.start(f"worker-{pool}", command, CHECKOUT, self._environment)
-        for pool, name in names.items():
-            online = partial(programs.worker_is_online, self._settings, pool, name, since)
-            self._fleet.wait_until(online, f"The worker of the pool {pool}", START_SECONDS)
+def start_workers(settings: ServerSettings, supervisor: Supervisor) -> None:
+    """Start a worker for each pool, and return when Prefect's server knows that all of them live."""
+    since = datetime.now(UTC)
+    environment = worker_environment(settings)
+    names = {pool: f"{pool}@{platform.node()}" for pool in POOLS}
+    for pool, name in names.items():
+        supervisor.start(f"worker-{pool}", worker_command(pool, name), environment, is_worker=True)
+    for pool, name in names.items():
+        online = partial(worker_is_online, settings, pool, name, since)
+        supervisor.wait_until(online, f"The worker of the pool {pool}", START_SECONDS)
 
 
 def welcome(settings: ServerSettings) -> str:
-    """Return what a user reads when everything runs."""
-    prefect = settings.prefect.url.removesuffix("/api")
+    """Return the text that a user reads when everything runs."""
     return f"""
-Prefect  {prefect}  flow runs, deployments, schedules
-MLflow   {settings.mlflow.url}  trainings, pictures, models
-Workers  {" and ".join(programs.POOLS)}, one flow run at a time each; logs in {settings.logs}
+Prefect  {settings.prefect.url.removesuffix("/api")}  flow runs, deployments, schedules
+MLflow   {settings.mlflow.url}  training runs, samples, models
+Workers  {" and ".join(POOLS)}, one flow run at a time each; logs in {settings.logs}
 
 In another terminal, in this folder:
   eval "$(make env)"
-  make deploy
+  dcgan deploy
   prefect deployment run dcgan/train --watch
 
-Ctrl-C ends all of this."""
+Ctrl-C stops everything."""
 
 
-def main() -> int:
-    """Run until a signal comes. Returns the exit code: 0 after a signal, 1 when something failed."""
+def main(arguments: list[str]) -> int:
+    """Run the servers and workers until a signal comes; return the exit code, 1 if something failed."""
+    ArgumentParser(prog="dcgan ui", description=__doc__).parse_args(arguments)
+    console = Console(soft_wrap=True, highlight=False)
+    settings = ServerSettings()
     with stop_on_signals() as stop:
         try:
-            desk = Desk(ServerSettings(), stop, Console(soft_wrap=True, highlight=False))
+            supervisor = Supervisor(settings.logs, stop)
+            require_passwords(settings)
+            for address in (settings.prefect, settings.mlflow):
+                if address.is_local:
+                    address.require_free_port()
+            console.print("Starting Prefect's and MLflow's servers, which takes about half a minute.")
             try:
                 with suppress(StopRequestedError):
-                    desk.open()
-                    desk.watch()
+                    start_servers(settings, supervisor)
+                    start_workers(settings, supervisor)
+                    console.print(welcome(settings))
+                    supervisor.watch()
             finally:
-                desk.close()
+                if supervisor.flow_runs():
+                    console.print("Stopping; flow runs first.")
+                supervisor.stop()
         except DcganError as error:
             sys.stderr.write(f"error: {error}\n")
             return 1
@@ -117,4 +96,4 @@ def main() -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(main(sys.argv[1:]))

@@ -1,1 +1,1 @@
-"""What Prefect runs: thin tasks over the library, and its two adapters to the world, `settings` and `tracking`."""
+"""What Prefect runs: one thin task per module, over the library and the tracking, and what the tasks share."""

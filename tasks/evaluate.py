@@ -1,59 +1,56 @@
 """The evaluation task: a registered version and the champion side by side, and the gate's verdict."""
 
 import logging
-from typing import TYPE_CHECKING
 
 from prefect import task
+from prefect.cache_policies import NO_CACHE
 
-from dcgan.dataset import Manifest
-from tasks.artifacts import publish
-from tasks.evaluation import Evaluation
-from tasks.evaluation_page import evaluation_page
-from tasks.quality_page import quality_page
-from tasks.quiet import import_tensorflow
-from tasks.settings import read_settings
-
-if TYPE_CHECKING:
-    from dcgan.page.exhibits import Exhibits
-    from tasks.tracking.store import Store
-    from tasks.tracking.versions import Version
+from dcgan.data.dataset import Dataset
+from dcgan.evaluation.examine import Examiner, References
+from dcgan.evaluation.gate import Evaluation
+from dcgan.report.render import ReportPage, SampleImages, render_report, sample_images, shown_metrics
+from tasks.context import Context
+from tasks.prefect_ui import publish_evaluation
+from tracking.evaluations import record_evaluation, recorded_curves, recorded_evaluation, version_facts
+from tracking.registry import Version, aliased, load_generator, resolve
+from tracking.tags import BEST_EPOCH, CHAMPION, MODEL_NAME
 
 logger = logging.getLogger("dcgan.evaluate")
 
 
-@task
-def evaluate(name: int | str, dataset: Manifest, *, again: bool = True) -> Evaluation:
-    """Evaluate a version beside the champion, let the gate decide, and record figures and verdict with the version.
+@task(cache_policy=NO_CACHE)
+def evaluate(
+    context: Context, name: int | str, dataset: Dataset, references: References, *, again: bool = True
+) -> Evaluation:
+    """Evaluate a version beside the champion, let the gate decide, and record metrics and verdict with the version.
 
-    What is measured on other data than the version was trained on is shown but not recorded.
+    Metrics on other data than the version was trained on are shown but not recorded.
 
     Args:
-        name: the version's number or alias.
-        dataset: the prepared data set whose test half is compared with.
-        again: False takes a verdict that the version carries already, if it is about the champion of now.
+        context: Settings and store.
+        name: Number or alias of the version.
+        dataset: The prepared data set whose test half is the reference.
+        references: Its test half in the features of both classifiers.
+        again: False reuses a recorded verdict, if it compares with the current champion.
 
     Raises:
-        ModelError: there is no such version, or it or the champion is not a generator that works.
-        DataError: the data set is too small.
+        ModelError: There is no such version, or it or the champion is not a working generator.
+        DataError: The data set is too small.
     """
-    from tasks.tracking.quality import record_evaluation, recorded_evaluation
-    from tasks.tracking.store import Store
-    from tasks.tracking.versions import CHAMPION, aliased, resolve
-
-    store = Store(read_settings())
+    store = context.store
     version, champion = resolve(store, name), aliased(store, CHAMPION)
     recorded = None if again else recorded_evaluation(store, version)
-    if recorded and _still_holds(recorded, dataset, champion):
+    if recorded and _is_current(recorded, dataset, champion):
         return recorded
-    evaluation, exhibits = _side_by_side(store, version, champion, dataset)
-    if evaluation.counts:
-        record_evaluation(store, version, evaluation, quality_page(store, version, dataset, evaluation, exhibits))
-    publish(evaluation_page(evaluation), "evaluation", f"How good version {version.number} is")
+    evaluation, samples = _side_by_side(context, version, champion, dataset, references)
+    if evaluation.same_dataset:
+        record_evaluation(store, version, evaluation, _report(context, version, dataset, evaluation, samples))
+    publish_evaluation(evaluation)
     return evaluation
 
 
-def _still_holds(recorded: Evaluation, dataset: Manifest, champion: "Version | None") -> bool:
-    """Return whether a recorded verdict is about this data and the present champion, or made this champion."""
+def _is_current(recorded: Evaluation, dataset: Dataset, champion: Version | None) -> bool:
+    """Return whether a recorded verdict is about this data and the current champion, or made this champion."""
     number = champion.number if champion else None
     return recorded.dataset_digest == dataset.digest and number in (
         recorded.champion_version,
@@ -62,29 +59,37 @@ def _still_holds(recorded: Evaluation, dataset: Manifest, champion: "Version | N
 
 
 def _side_by_side(
-    store: "Store", version: "Version", champion: "Version | None", dataset: Manifest
-) -> "tuple[Evaluation, Exhibits]":
-    import_tensorflow()
-    from dcgan.page.exhibits import exhibits
-    from dcgan.quality.gate import decide, gate_for
-    from tasks.examination import Examiner
-    from tasks.tracking.generators import load_generator
-    from tasks.tracking.runs import DATASET_DIGEST
-
-    rival = champion if champion and champion.number != version.number else None
-    generators = {each.number: load_generator(store, each) for each in (version, rival) if each}
-    examiner = Examiner(dataset)
-    (candidate, pairs), *others = (examiner.examine(number, generator) for number, generator in generators.items())
-    beside = others[0].figures if others else None
-    is_champion = champion is not None and rival is None
-    gate = gate_for(examiner.quality_bounds)
-    evaluation = Evaluation(
-        dataset_digest=dataset.digest,
-        counts=version.tags.get(DATASET_DIGEST, dataset.digest) == dataset.digest,
-        candidate=candidate,
-        champion=beside,
-        quality_bounds=examiner.quality_bounds,
-        judge_bounds=examiner.judge_bounds,
-        verdict=None if is_champion else decide(candidate.quality, beside.quality if beside else None, gate),
+    context: Context, version: Version, champion: Version | None, dataset: Dataset, references: References
+) -> tuple[Evaluation, SampleImages]:
+    is_champion = champion is not None and champion.number == version.number
+    rival = None if is_champion else champion
+    generators = {each.number: load_generator(context.store, each) for each in (version, rival) if each}
+    examiner = Examiner(dataset, references, context.settings.classifiers)
+    candidate, *others = (examiner.examine(number, generator) for number, generator in generators.items())
+    evaluation = examiner.compare(
+        candidate.metrics,
+        others[0].metrics if others else None,
+        same_dataset=version.dataset_digest in (None, dataset.digest),
+        is_champion=is_champion,
     )
-    return evaluation, exhibits(generators[version.number], version.seed, pairs)
+    return evaluation, sample_images(generators[version.number], version.seed, candidate.pairs)
+
+
+def _report(context: Context, version: Version, dataset: Dataset, evaluation: Evaluation, samples: SampleImages) -> str:
+    """Return the HTML report of a version: where it came from, its samples, its metrics, and its training curves."""
+    names = [*shown_metrics(), BEST_EPOCH]
+    curves = recorded_curves(context.store, version.run_id, names) if version.run_id else {}
+    best = curves.pop(BEST_EPOCH, {})
+    return render_report(
+        ReportPage(
+            title=f"{MODEL_NAME}, version {version.number}",
+            facts=version_facts(context.store, version, dataset.manifest),
+            sentence=evaluation.verdict.reason if evaluation.verdict else evaluation.sentence,
+            verdict=evaluation.verdict,
+            selection=evaluation.columns("selection"),
+            held_out=evaluation.columns("held_out"),
+            samples=samples,
+            history=curves,
+            best_epoch=max(best, default=None),
+        )
+    )

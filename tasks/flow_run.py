@@ -1,45 +1,39 @@
-"""The Prefect flow run that this code runs in: its tags, its seed, and how often it may be started."""
+"""The Prefect flow run that this code runs in: its id, its tags, its seed, and how often it may start."""
 
 from uuid import UUID
 
-from dcgan.errors import ConfigurationError
+from prefect.runtime import flow_run
 
-FLOW_RUN_ID = "prefect.flow_run_id"
+from dcgan.errors import ConfigurationError
+from tracking.tags import FLOW_RUN_ID, FLOW_RUN_URL
+
 MAX_STARTS = 4  # the first, and three after crashes
 
 
 def require_starts_left() -> None:
-    """Refuse a flow run that crashed as often as it was started: automations would start it again for ever.
+    """Refuse a flow run that crashed each time it was started: automations would start it again for ever.
 
     Raises:
-        ConfigurationError: it has been started more than four times.
+        ConfigurationError: It has been started more than four times.
     """
-    from prefect.runtime import flow_run
-
     if (starts := flow_run.run_count or 0) > MAX_STARTS:
         raise ConfigurationError(
             f"The flow run {flow_run.name} crashed {starts - 1} times; expected at most {MAX_STARTS - 1} crashes: "
-            "look into its logs, then start a new flow run, which goes on from the last epoch."
+            "look into its logs, then start a new flow run, which resumes from the last epoch."
         )
 
 
 def flow_run_id() -> str | None:
     """Return the flow run's id, None outside of one."""
-    from prefect.runtime import flow_run
-
     return flow_run.id or None
 
 
 def flow_run_tags() -> dict[str, str]:
-    """Return the tags that link an MLflow run to the Prefect flow run that this code runs in."""
-    from prefect.runtime import flow_run
-
-    tags = {FLOW_RUN_ID: flow_run.id, "prefect.flow_run_url": flow_run.ui_url}
+    """Return the tags that link an MLflow run to this flow run."""
+    tags = {FLOW_RUN_ID: flow_run.id, FLOW_RUN_URL: flow_run.ui_url}
     return {name: value for name, value in tags.items() if value}
 
 
 def choose_seed(seed: int | None) -> int:
-    """Return the seed, or one that belongs to the flow run: its retries are the same training."""
-    from prefect.runtime import flow_run
-
+    """Return the seed, or one derived from the flow run: its retries continue the same training run."""
     return seed if seed is not None else UUID(str(flow_run.id)).int % 2**31

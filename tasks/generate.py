@@ -1,117 +1,84 @@
-"""The generation task: pictures of a registered version, in a folder, in one grid, or in a Parquet file."""
+"""The generation task: images of a registered version, in a folder, in one grid, or in a Parquet file."""
 
 import logging
 from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING
 
+import numpy as np
 from prefect import task
-from pydantic import BaseModel, ConfigDict
+from prefect.cache_policies import NO_CACHE
 
 from dcgan.errors import ModelError
-from tasks.quiet import import_tensorflow
-from tasks.settings import Settings, read_settings
-
-if TYPE_CHECKING:
-    import numpy as np
-
-    from dcgan.gallery import Labeller
-    from tasks.tracking.versions import Version
+from dcgan.evaluation.classifiers import find_classifier
+from dcgan.generation import Labeller, generated_batches, output_format, write_folder, write_grid, write_labelled
+from dcgan.rng import Stream
+from tasks.context import Context
+from tasks.results import Generated
+from tracking.registry import Version, load_generator, model_uri, resolve
 
 logger = logging.getLogger("dcgan.generate")
 
 BATCHES_PER_LINE = 20
 
 
-class Generated(BaseModel):
-    """What was generated."""
-
-    model_config = ConfigDict(frozen=True)
-
-    version: int
-    count: int
-    seed: int
-    out: Path
-
-
-@task
-def generate(name: int | str, count: int, seed: int, out: Path | None) -> Generated:
-    """Write pictures of a version; the same seed gives the same, and a larger count begins with those of a smaller.
+@task(cache_policy=NO_CACHE)
+def generate(context: Context, name: int | str, count: int, seed: int, out: Path | None) -> Generated:
+    """Write images of a version; the same seed gives the same ones, and a larger count begins with those of a smaller.
 
     Args:
-        name: the version's number or alias.
-        count: how many pictures.
-        seed: of the latents.
-        out: what `dcgan.gallery` takes; None = a grid under the state folder.
+        context: Settings and store.
+        name: Number or alias of the version.
+        count: Number of images.
+        seed: Seed of the latents.
+        out: The output path, as `dcgan.generation.output_format` reads it; None writes a grid under the state folder.
 
     Raises:
-        ModelError: there is no such version, or it is not a generator that works.
-        ConfigurationError: `out` cannot be written so.
+        ModelError: There is no such version, or it is not a working generator.
+        ConfigurationError: `out` has another extension or is in use.
         DataError: `out` cannot be written.
     """
-    from dcgan.gallery import form_of, write_folder, write_grid, write_labelled
-    from tasks.tracking.store import Store
-    from tasks.tracking.versions import resolve
-
-    settings = read_settings()
-    store = Store(settings)
-    version = resolve(store, name)
-    place = out.expanduser().absolute() if out else _default_place(settings, version, count, seed)
-    form = form_of(place, count)
-    import_tensorflow()
-    from dcgan.generation import generated_batches
-    from dcgan.randomness import Stream
-    from tasks.tracking.generators import load_generator
-
-    batches = _logged(generated_batches(load_generator(store, version), seed, Stream.GENERATION, count), count)
-    if form == "parquet":
-        write_labelled(place, batches, _labeller(settings, version), _metadata(version, seed))
-    elif form == "grid":
-        write_grid(place, count, batches)
+    version = resolve(context.store, name)
+    default = context.settings.generated / f"version-{version.number}-seed-{seed}-count-{count}.png"
+    path = out.expanduser().absolute() if out else default
+    format_ = output_format(path, count)
+    generator = load_generator(context.store, version)
+    batches = _logged(generated_batches(generator, seed, Stream.GENERATION, count), count)
+    if format_ == "parquet":
+        write_labelled(path, batches, _labeller(context, version), _metadata(version, seed))
+    elif format_ == "grid":
+        write_grid(path, count, batches)
     else:
-        write_folder(place, batches)
-    logger.info("%d pictures of version %d are in %s.", count, version.number, place)
-    return Generated(version=version.number, count=count, seed=seed, out=place)
+        write_folder(path, batches)
+    logger.info("%d images of version %d are in %s.", count, version.number, path)
+    return Generated(version=version.number, count=count, seed=seed, out=path)
 
 
-def _default_place(settings: Settings, version: "Version", count: int, seed: int) -> Path:
-    return settings.generated / f"version-{version.number}-seed-{seed}-count-{count}.png"
-
-
-def _logged(batches: "Iterable[np.ndarray]", count: int) -> "Iterator[np.ndarray]":
-    """Pass batches on, and say now and then how far it is."""
+def _logged(batches: Iterable[np.ndarray], count: int) -> Iterator[np.ndarray]:
+    """Yield the batches, and log the progress now and then."""
     done = 0
     for index, images in enumerate(batches, start=1):
         done += len(images)
         yield images
         if index % BATCHES_PER_LINE == 0:
-            logger.info("%d of %d pictures.", done, count)
+            logger.info("%d of %d images.", done, count)
 
 
-def _labeller(settings: Settings, version: "Version") -> "Labeller":
-    """Return the function from images to the classes that the evaluator of the version's data set sees in them."""
-    import numpy as np
-
-    from dcgan.quality.evaluator import find_evaluator
-    from tasks.tracking.runs import DATASET_DIGEST
-
-    digest = version.tags.get(DATASET_DIGEST, "")
-    evaluator = find_evaluator("evaluator", digest, settings.evaluators)
-    if evaluator is None:
+def _labeller(context: Context, version: Version) -> Labeller:
+    """Return the function from images to the classes that the version's selection classifier finds most probable."""
+    classifier = find_classifier("selection", version.dataset_digest or "", context.settings.classifiers)
+    if classifier is None:
         raise ModelError(
-            f"There is no evaluator to label the pictures of version {version.number}, whose data set is not MNIST; "
-            f"expected python -m flows.evaluate --version {version.number} --source with that data set before."
+            f"There is no classifier to label the images of version {version.number}, whose data set is not MNIST; "
+            f"expected 'dcgan evaluate --version {version.number} --source SOURCE' with that data set first."
         )
-    return lambda images: evaluator.view(images).probabilities.argmax(axis=1).astype(np.uint8)
+    return lambda images: classifier.extract(images).probabilities.argmax(axis=1).astype(np.uint8)
 
 
-def _metadata(version: "Version", seed: int) -> dict[str, str]:
-    """Return what a Parquet file says about itself, as those of prepared data sets do."""
-    from tasks.tracking.store import MODEL_NAME
-
+def _metadata(version: Version, seed: int) -> dict[str, str]:
+    """Return the metadata of a Parquet file, like those of prepared data sets."""
     return {
-        "source": f"models:/{MODEL_NAME}/{version.number}",
+        "source": model_uri(version.number),
         "seed": str(seed),
         "range": "[-1, 1]",
-        "label": "the class that the evaluator finds most probable, not one that was asked for",
+        "label": "the most probable class by the selection classifier, not one that was asked for",
     }

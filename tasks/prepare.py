@@ -1,17 +1,18 @@
 """The task that turns IDX files into a prepared data set."""
 
 from prefect import task
+from prefect.cache_policies import NO_CACHE
 
-from dcgan.dataset import Manifest, prepare_dataset
-from dcgan.idx_set import IdxSet
-from tasks.settings import read_settings
+from dcgan.data.dataset import Dataset, prepare_dataset
+from dcgan.data.idx import IdxSet
+from tasks.settings import Settings
 
 
-@task(name="prepare")
-def prepare(downloaded: IdxSet) -> Manifest:
-    """Normalise a download into Parquet under the state folder, or find that it is there already.
+@task(name="prepare", cache_policy=NO_CACHE)
+def prepare(downloaded: IdxSet, settings: Settings) -> Dataset:
+    """Normalise a download into Parquet under the state folder, unless it is there already.
 
     Raises:
-        DataError: the download is not what it says.
+        DataError: The download is not what it says.
     """
-    return prepare_dataset(downloaded, read_settings().prepared / downloaded.digest)
+    return prepare_dataset(downloaded, settings.prepared / downloaded.digest)

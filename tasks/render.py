@@ -1,29 +1,26 @@
-"""The rendering task: the last grid and the animation of all epochs."""
+"""The rendering task: the registered epoch's sample grid, and the animation of all epochs."""
 
 from prefect import task
+from prefect.cache_policies import NO_CACHE
 
-from tasks.run import Run
-from tasks.settings import read_settings
-from tasks.state import final_state
+from dcgan.files import atomic_file
+from dcgan.images import png_bytes, upscaled, write_animation
+from dcgan.training.checkpoint import Checkpoint
+from dcgan.training.run_folder import RunFolder
+from tasks.context import Context
+from tasks.training_run import TrainingRun
+from tracking.runs import upload_folder
+from tracking.tags import REPORT
 
-REPORT = "report"
 
-
-@task
-def render(run: Run) -> int:
-    """Write the last grid as a PNG and every epoch's as a GIF, put both into MLflow, and return the GIF's frames."""
-    from dcgan.files import atomic_file
-    from dcgan.rendering import png_bytes, upscaled, write_animation
-    from dcgan.run_folder import RunFolder
-    from tasks.tracking.runs import upload_folder
-    from tasks.tracking.store import Store
-
-    checkpoint = final_state(run)
+@task(cache_policy=NO_CACHE)
+def render(context: Context, run: TrainingRun, checkpoint: Checkpoint) -> int:
+    """Write the selected epoch's grid as a PNG and all epochs' as a GIF, upload both, and return the GIF's frames."""
     folder = RunFolder(run.folder).report
-    with atomic_file(folder / "samples.png") as picture:
-        picture.write_bytes(png_bytes(upscaled(checkpoint.grids[-1])))
-    epochs = [record.epoch for record in checkpoint.description.records]
+    with atomic_file(folder / "samples.png") as file:
+        file.write_bytes(png_bytes(upscaled(checkpoint.grids[checkpoint.selected.epoch - 1])))
+    epochs = [record.epoch for record in checkpoint.metadata.records]
     frames = write_animation(folder / "training.gif", checkpoint.grids, epochs)
     run.lease.require()
-    upload_folder(Store(read_settings()), run.run_id, folder, REPORT)
+    upload_folder(context.store, run.run_id, folder, REPORT)
     return frames

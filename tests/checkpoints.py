@@ -6,10 +6,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from dcgan.checkpoint import Checkpoint, EpochRecord
-from dcgan.checkpoint_files import ARRAYS_FILE, DESCRIPTION_FILE, DIGESTS_FILE, save_checkpoint
 from dcgan.provenance import Configuration
 from dcgan.recipe import SMOKE
+from dcgan.training.checkpoint import ARRAYS_FILE, DIGESTS_FILE, METADATA_FILE, Checkpoint, EpochRecord, save_checkpoint
 
 CONFIGURATION = Configuration(recipe=SMOKE, seed=1, dataset_digest="d" * 64)
 ARRAYS = {
@@ -18,7 +17,7 @@ ARRAYS = {
     "generator_adam/iteration": np.array(2**40 + 1),
     "generator_adam/empty": np.zeros((0, 3), np.float32),
 }
-FILES = (ARRAYS_FILE, DESCRIPTION_FILE, DIGESTS_FILE)
+FILES = (ARRAYS_FILE, METADATA_FILE, DIGESTS_FILE)
 
 
 def checkpoint_after(epoch: int, configuration: Configuration = CONFIGURATION) -> Checkpoint:

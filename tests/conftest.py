@@ -11,18 +11,24 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from dcgan.idx import idx_header, read_images, read_labels
-from dcgan.mnist import TEST, TRAIN
-from tasks.settings import settle_environment
+from dcgan.data.idx import TEST, TRAIN, idx_header, read_images, read_labels
+from tasks.settings import set_default_environment
 
 # Prefect makes its folder when it is imported: not in the checkout, and not in the user's home
 STATE = Path(tempfile.mkdtemp(prefix="dcgan-tests-"))
 os.environ["DCGAN_STATE"] = str(STATE)
 for variable in ("MLFLOW_TRACKING_URI", "PREFECT_API_URL", "PREFECT_HOME"):
     os.environ.pop(variable, None)
-settle_environment()
+set_default_environment()
 
-pytest_plugins = ["tests.checkpoints", "tests.desk", "tests.downloads", "tests.pipeline", "tests.registry", "tests.web"]
+pytest_plugins = [
+    "tests.checkpoints",
+    "tests.downloads",
+    "tests.pipeline",
+    "tests.registry",
+    "tests.service_stack",
+    "tests.web",
+]
 
 CHECKOUT = Path(__file__).resolve().parent.parent
 TRAIN_ROWS, TEST_ROWS = 600, 100
@@ -78,4 +84,5 @@ def state(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def log(caplog: pytest.LogCaptureFixture) -> pytest.LogCaptureFixture:
     """Return what is logged from here on, all levels, all loggers."""
     caplog.set_level(logging.DEBUG)
+    caplog.set_level(logging.INFO, logger="filelock")  # else every lock that is taken
     return caplog

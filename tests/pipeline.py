@@ -1,4 +1,4 @@
-"""Fixtures that run the pipeline's tasks on real digits, without Prefect's engine, against a temporary MLflow."""
+"""Fixtures that run the pipeline's tasks on real digits, without Prefect's engine, against a temporary MLflow store."""
 
 import shutil
 import socket
@@ -7,87 +7,100 @@ from pathlib import Path
 
 import pytest
 
-from dcgan.dataset import Manifest
+from dcgan.data.dataset import Dataset
+from dcgan.evaluation.examine import References
 from dcgan.provenance import Configuration
 from dcgan.recipe import SMOKE
+from tasks.context import Context, open_context
 from tasks.download import download
 from tasks.prepare import prepare
 from tasks.register import register
 from tasks.render import render
-from tasks.run import Run, training_run
-from tasks.settings import read_settings
-from tasks.train import Trained, train
+from tasks.results import Trained
+from tasks.settings import Settings
+from tasks.train import train
+from tasks.training_run import TrainingRun, training_run
 
 
 @dataclass(frozen=True)
 class Pipeline:
-    """The tasks, one by one, on the small data set, in the state folder that the environment names."""
+    """The tasks, one by one, on the small data set.
+
+    Attributes:
+        source: Folder of the small data set.
+        settings: Settings whose state folder is the test's own.
+    """
 
     source: Path
+    settings: Settings
 
-    def prepare(self) -> Manifest:
+    def prepare(self) -> Dataset:
         """Download and prepare the small data set."""
-        return prepare.fn(download.fn(str(self.source)))
+        return prepare.fn(download.fn(str(self.source), self.settings), self.settings)
 
-    def configuration(self, dataset: Manifest, seed: int = 7, **changes: object) -> Configuration:
+    def open(self) -> Context:
+        """Open the MLflow store."""
+        return open_context(self.settings)
+
+    def configuration(self, dataset: Dataset, seed: int = 7, **changes: object) -> Configuration:
         """Return the recipe `smoke`, changed, on that data set."""
         return Configuration(recipe=SMOKE.model_copy(update=changes), seed=seed, dataset_digest=dataset.digest)
 
-    def train(self, configuration: Configuration, dataset: Manifest, resume: str = "auto") -> tuple[Run, Trained]:
+    def train(
+        self, configuration: Configuration, dataset: Dataset, resume: str = "auto", context: Context | None = None
+    ) -> tuple[TrainingRun, Trained]:
         """Train in a run of its own, or in the one that `resume` finds."""
-        with training_run(configuration, dataset, resume) as run:
-            return run, train.fn(run, dataset, "cpu")
+        context = context or self.open()
+        references = References(dataset, self.settings.classifiers)
+        with training_run(context, configuration, dataset.manifest, resume) as run:
+            return run, train.fn(context, run, dataset, references, "cpu")
 
 
 @dataclass(frozen=True)
 class TrainedRun:
-    """A whole run of the tasks, and what each gave; tests only read it."""
+    """A complete run of the tasks, and what each returned; tests only read it."""
 
-    dataset: Manifest
-    run: Run
+    pipeline: Pipeline
+    context: Context
+    dataset: Dataset
+    run: TrainingRun
     trained: Trained
     frames: int
     version: int
 
 
 @pytest.fixture
-def pipeline(small_folder: Path) -> Pipeline:
-    """Return the tasks on the small data set."""
-    return Pipeline(small_folder)
+def pipeline(small_folder: Path, state: Path) -> Pipeline:
+    """Return the tasks on the small data set, in an empty state folder."""
+    return Pipeline(small_folder, Settings(state=state))
 
 
 @pytest.fixture(scope="session")
-def whole_run(small_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, TrainedRun]:
+def complete_run(small_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> TrainedRun:
     """Run every task once in a state folder of its own."""
-    state = tmp_path_factory.mktemp("trained") / "state"
-    pipeline = Pipeline(small_folder)
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("DCGAN_STATE", str(state))
-        patch.delenv("MLFLOW_TRACKING_URI", raising=False)
-        dataset = pipeline.prepare()
-        with training_run(pipeline.configuration(dataset), dataset, "never") as run:
-            trained = train.fn(run, dataset, "cpu")
-            frames = render.fn(run)
-            version = register.fn(run, dataset, trained)
-    return state, TrainedRun(dataset, run, trained, frames, version)
+    pipeline = Pipeline(small_folder, Settings(state=tmp_path_factory.mktemp("trained") / "state", mlflow_uri=None))
+    dataset, context = pipeline.prepare(), pipeline.open()
+    references = References(dataset, pipeline.settings.classifiers)
+    with training_run(context, pipeline.configuration(dataset), dataset.manifest, "never") as run:
+        trained = train.fn(context, run, dataset, references, "cpu")
+        frames = render.fn(context, run, trained.checkpoint)
+        version = register.fn(context, run, dataset.manifest, trained.checkpoint)
+    return TrainedRun(pipeline, context, dataset, run, trained, frames, version)
 
 
 @pytest.fixture
-def trained(whole_run: tuple[Path, TrainedRun], monkeypatch: pytest.MonkeyPatch) -> TrainedRun:
-    """Return a whole run of the tasks, whose state folder and store are those of this process."""
-    from tasks.tracking.store import Store
-
-    state, result = whole_run
-    monkeypatch.setenv("DCGAN_STATE", str(state))
+def trained(complete_run: TrainedRun, monkeypatch: pytest.MonkeyPatch) -> TrainedRun:
+    """Return a complete run of the tasks, whose state folder and store are those of this process."""
+    monkeypatch.setenv("DCGAN_STATE", str(complete_run.context.settings.root))
     monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
-    Store(read_settings())  # MLflow's own address is the process's, and that of the store that was opened last
-    return result
+    complete_run.pipeline.open()  # MLflow's own address is the process's: that of the store that was opened last
+    return complete_run
 
 
 @pytest.fixture
-def trained_again(trained: TrainedRun) -> Run:
-    """Return another run with the same final state, which has registered nothing yet."""
-    with training_run(trained.run.configuration, trained.dataset, "never") as run:
+def unregistered_run(trained: TrainedRun) -> TrainingRun:
+    """Return another finished run with the same final state, which has registered nothing yet."""
+    with training_run(trained.context, trained.run.configuration, trained.dataset.manifest, "never") as run:
         shutil.copytree(trained.run.folder / "states", run.folder / "states")
     return run
 

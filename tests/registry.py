@@ -1,109 +1,125 @@
 """Fixtures with registered generators of known quality: Keras models that answer latents with real digits."""
 
 import shutil
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
 
+import keras
 import numpy as np
 import pytest
 
-from dcgan.dataset import Manifest
-from dcgan.idx import read_images, read_labels
-from dcgan.mnist import TEST, TRAIN
-from dcgan.parquet import normalise
+from dcgan.data.dataset import Dataset
+from dcgan.data.idx import TEST, TRAIN, read_images, read_labels
+from dcgan.data.parquet import normalise
+from dcgan.evaluation.baselines import noisy
+from dcgan.evaluation.classifiers import BUNDLED, CONFIGS
+from dcgan.evaluation.examine import Examiner, References
+from dcgan.evaluation.gate import Evaluation
 from dcgan.provenance import Configuration
-from dcgan.quality.worsened import noisy
 from dcgan.recipe import SMOKE
+from tasks.context import Context, open_context
 from tasks.download import download
 from tasks.evaluate import evaluate
-from tasks.evaluation import Evaluation
 from tasks.prepare import prepare
 from tasks.promote import promote_candidate
-from tasks.quiet import import_tensorflow
-from tasks.settings import read_settings
-
-if TYPE_CHECKING:
-    import keras
+from tasks.settings import Settings
+from tracking.registry import log_generator, register_generator
+from tracking.runs import create_run
+from tracking.tags import DATASET_DIGEST, MODEL_NAME
 
 TRAIN_ROWS, TEST_ROWS = 2000, 1000
-KINDS = ("better", "equal", "crippled")
 UNSEEN = slice(10_000, 11_000)  # training digits of MNIST that are in neither half of the fixtures' data set
 
 
 @dataclass(frozen=True)
 class Registry:
-    """A state folder with a data set that can be evaluated with, and the versions that are registered in it.
+    """A data set that can be evaluated with, and a store whose versions are registered by tests.
 
     Attributes:
-        folder: the four IDX files.
-        dataset: prepared from them.
-        digits: float32 (1000, 28, 28, 1), real ones that are not in the data set.
-        labels: theirs, uint8 (1000,).
+        context: Settings and store of this test.
+        folder: Folder of the four IDX files.
+        dataset: The data set prepared from them.
+        digits: Real digits that are not in the data set, float32 (1000, 28, 28, 1).
+        labels: Their labels, uint8 (1000,).
     """
 
+    context: Context
     folder: Path
-    dataset: Manifest
+    dataset: Dataset
     digits: np.ndarray
     labels: np.ndarray
 
+    @property
+    def references(self) -> References:
+        """The test half in the features of both classifiers."""
+        return References(self.dataset, self.context.settings.classifiers)
+
+    def evaluate(self, name: int | str, *, again: bool = True) -> Evaluation:
+        """Evaluate a version beside the champion."""
+        return evaluate.fn(self.context, name, self.dataset, self.references, again=again)
+
     def add_good(self, **tags: str) -> int:
         """Register a generator of noisy digits."""
-        return self.register(picture_book(noisy(self.digits)), **tags)
+        return self.register(lookup_generator(noisy(self.digits)), **tags)
 
     def add_better(self) -> int:
         """Register a generator of clean digits."""
-        return self.register(picture_book(self.digits))
+        return self.register(lookup_generator(self.digits))
 
     def add_crippled(self) -> int:
         """Register the better generator after an accident: the rows of its last weights are shuffled."""
-        generator = picture_book(self.digits)
+        generator = lookup_generator(self.digits)
         kernel = generator.layers[-2].kernel
         kernel.assign(np.random.default_rng(0).permuted(kernel.numpy(), axis=1))
         return self.register(generator)
 
-    def register(self, generator: "keras.Model", **tags: str) -> int:
+    def register(self, generator: keras.Model, **tags: str) -> int:
         """Register a generator as the training pipeline does, under a run of its own."""
-        from tasks.tracking.models import log_generator, register_generator
-        from tasks.tracking.runs import DATASET_DIGEST, begin_run
-        from tasks.tracking.store import Store
-
-        store = Store(read_settings())
+        store = self.context.store
         configuration = Configuration(recipe=SMOKE, seed=0, dataset_digest=self.dataset.digest)
-        run_id = begin_run(store, configuration, self.dataset, {})
+        run_id = create_run(store, configuration, self.dataset.manifest, {})
         example = np.zeros((2, 100), np.float32)
         tags = {DATASET_DIGEST: self.dataset.digest, **tags}
         model_id = log_generator(store, run_id, generator, example)
-        return register_generator(store, run_id, model_id, "Pictures of real digits.", tags)
+        return register_generator(store, run_id, model_id, "Images of real digits.", tags)
 
     def aliases(self) -> dict[str, int]:
         """Return which version each alias names."""
-        from tasks.tracking.store import MODEL_NAME, Store
-
-        found = Store(read_settings()).client.get_registered_model(MODEL_NAME).aliases
+        found = self.context.store.client.get_registered_model(MODEL_NAME).aliases
         return {alias: int(version) for alias, version in found.items()}
 
     def tags(self, version: int) -> dict[str, str]:
         """Return a version's tags."""
-        from tasks.tracking.store import MODEL_NAME, Store
-
-        return Store(read_settings()).client.get_model_version(MODEL_NAME, str(version)).tags
+        return self.context.store.client.get_model_version(MODEL_NAME, str(version)).tags
 
 
-def picture_book(pictures: np.ndarray) -> "keras.Model":
-    """Return a generator in stock layers that answers latents with one of pictures float32 (n, 28, 28, 1)."""
-    import_tensorflow()
-    import keras
+@dataclass(frozen=True)
+class ChampionRegistry(Registry):
+    """A registry with a champion and three candidates that were evaluated beside it.
 
+    Attributes:
+        champion: Evaluation of version 1, which is good and was promoted by the gate.
+        better: Evaluation of version 2.
+        equal: Evaluation of version 3.
+        crippled: Evaluation of version 4.
+    """
+
+    champion: Evaluation
+    better: Evaluation
+    equal: Evaluation
+    crippled: Evaluation
+
+
+def lookup_generator(images: np.ndarray) -> keras.Model:
+    """Return a generator in stock layers that answers latents with one of images float32 (n, 28, 28, 1)."""
     layers = keras.layers
-    choose = layers.Dense(len(pictures), use_bias=False, activation="softmax")
-    show = layers.Dense(pictures[0].size, use_bias=False)
-    generator = keras.Sequential([keras.Input((100,)), choose, show, layers.Reshape(pictures.shape[1:])])
-    directions = np.random.default_rng(1).standard_normal((100, len(pictures)))
-    choose.kernel.assign(200 * directions / np.linalg.norm(directions, axis=0))  # far apart: one picture gets it all
-    show.kernel.assign(0.999 * pictures.reshape(len(pictures), -1))  # sums of weights that are rounded stay below 1
+    choose = layers.Dense(len(images), use_bias=False, activation="softmax")
+    show = layers.Dense(images[0].size, use_bias=False)
+    generator = keras.Sequential([keras.Input((100,)), choose, show, layers.Reshape(images.shape[1:])])
+    directions = np.random.default_rng(1).standard_normal((100, len(images)))
+    choose.kernel.assign(200 * directions / np.linalg.norm(directions, axis=0))  # far apart: one image gets it all
+    show.kernel.assign(0.999 * images.reshape(len(images), -1))  # sums of weights that are rounded stay below 1
     return generator
 
 
@@ -111,7 +127,7 @@ def picture_book(pictures: np.ndarray) -> "keras.Model":
 def evaluable_folder(
     mnist_folder: Path, write_idx: Callable[[Path, np.ndarray], Path], tmp_path_factory: pytest.TempPathFactory
 ) -> Path:
-    """Return a folder with so many of MNIST's digits that they can be evaluated with; tests only read it."""
+    """Return a folder with enough of MNIST's digits for an evaluation; tests only read it."""
     folder = tmp_path_factory.mktemp("evaluable")
     for files, rows in ((TRAIN, slice(TRAIN_ROWS)), (TEST, slice(None, None, 10_000 // TEST_ROWS))):
         images = read_images(mnist_folder / f"{files.images.name}.gz")
@@ -122,87 +138,53 @@ def evaluable_folder(
 
 
 @pytest.fixture(scope="session")
-def evaluable(evaluable_folder: Path, mnist_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> "Template":
-    """Return a state folder with that data set, its classifiers, their bounds and an empty MLflow store, to copy.
+def evaluable(evaluable_folder: Path, mnist_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Registry:
+    """Return a registry without versions, to copy: its data set, classifiers, baselines and an empty MLflow store.
 
-    The classifiers are MNIST's: they are digits of MNIST, and to train others takes minutes.
+    The classifiers are MNIST's: the digits are MNIST's, and to train others takes minutes.
     """
-    from dcgan.quality.evaluator import BUNDLED
-    from tasks.examination import Examiner
-    from tasks.tracking.store import Store
-
-    state = tmp_path_factory.mktemp("evaluable-state") / "state"
-    with _settings_on(state):
-        dataset = prepare.fn(download.fn(str(evaluable_folder)))
-        classifiers = read_settings().evaluators / dataset.digest
-        classifiers.mkdir(parents=True)
-        for role in ("evaluator", "judge"):
-            shutil.copy(BUNDLED / f"{role}.npz", classifiers)
-        Examiner(dataset)
-        Store(read_settings())
+    settings = Settings(state=tmp_path_factory.mktemp("evaluable-state") / "state", mlflow_uri=None)
+    dataset = prepare.fn(download.fn(str(evaluable_folder), settings), settings)
+    classifiers = settings.classifiers / dataset.digest
+    classifiers.mkdir(parents=True)
+    for role in CONFIGS:
+        shutil.copy(BUNDLED / f"{role}.npz", classifiers)
+    Examiner(dataset, References(dataset, settings.classifiers), settings.classifiers)
     digits = normalise(read_images(mnist_folder / f"{TRAIN.images.name}.gz")[UNSEEN])
     labels = read_labels(mnist_folder / f"{TRAIN.labels.name}.gz")[UNSEEN]
-    return Template(state, Registry(evaluable_folder, dataset, digits, labels))
+    return Registry(open_context(settings), evaluable_folder, dataset, digits, labels)
 
 
 @pytest.fixture
-def registry(evaluable: "Template", state: Path) -> Registry:
+def registry(evaluable: Registry, state: Path) -> Registry:
     """Return an empty registry of this test's own."""
-    return evaluable.copied(state)
-
-
-@dataclass(frozen=True)
-class InService(Registry):
-    """A registry with a champion and three candidates that were evaluated beside it.
-
-    Attributes:
-        champion: version 1, good, promoted by the gate.
-        better: version 2.
-        equal: version 3.
-        crippled: version 4.
-    """
-
-    champion: Evaluation
-    better: Evaluation
-    equal: Evaluation
-    crippled: Evaluation
+    return Registry(**{**vars(evaluable), "context": _copied(evaluable.context, state)})
 
 
 @pytest.fixture(scope="session")
-def evaluated(evaluable: "Template", tmp_path_factory: pytest.TempPathFactory) -> "Template":
-    """Return a state folder with those versions, to copy."""
-    state = tmp_path_factory.mktemp("evaluated") / "state"
-    registry = evaluable.copied(state)
-    with _settings_on(state):
-        champion = evaluate.fn(registry.add_good(), registry.dataset)
-        promote_candidate.fn(champion, "auto")
-        added = (registry.add_better(), registry.add_good(), registry.add_crippled())
-        candidates = [evaluate.fn(version, registry.dataset) for version in added]
-    return Template(state, InService(**vars(registry), champion=champion, **dict(zip(KINDS, candidates, strict=True))))
+def evaluated(evaluable: Registry, tmp_path_factory: pytest.TempPathFactory) -> ChampionRegistry:
+    """Return a registry with a champion and three evaluated candidates, to copy."""
+    context = _copied(evaluable.context, tmp_path_factory.mktemp("evaluated") / "state")
+    registry = Registry(**{**vars(evaluable), "context": context})
+    champion = registry.evaluate(registry.add_good())
+    promote_candidate.fn(context, champion, "auto")
+    better, equal, crippled = (registry.add_better(), registry.add_good(), registry.add_crippled())
+    return ChampionRegistry(
+        **vars(registry),
+        champion=champion,
+        better=registry.evaluate(better),
+        equal=registry.evaluate(equal),
+        crippled=registry.evaluate(crippled),
+    )
 
 
 @pytest.fixture
-def in_service(evaluated: "Template", state: Path) -> Registry:
+def in_service(evaluated: ChampionRegistry, state: Path) -> ChampionRegistry:
     """Return a registry with a champion, of this test's own."""
-    return evaluated.copied(state)
+    return ChampionRegistry(**{**vars(evaluated), "context": _copied(evaluated.context, state)})
 
 
-@dataclass(frozen=True)
-class Template:
-    """A state folder that tests copy, and what lies in it; artifacts stay where MLflow's database names them."""
-
-    state: Path
-    registry: Registry
-
-    def copied(self, state: Path) -> Registry:
-        """Copy the folder to `state`."""
-        shutil.copytree(self.state, state, ignore=shutil.ignore_patterns("mlartifacts"))
-        return self.registry
-
-
-@contextmanager
-def _settings_on(state: Path) -> Iterator[None]:
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("DCGAN_STATE", str(state))
-        patch.delenv("MLFLOW_TRACKING_URI", raising=False)
-        yield
+def _copied(context: Context, state: Path) -> Context:
+    """Copy a state folder to `state`, and open its store; artifacts stay where MLflow's database names them."""
+    shutil.copytree(context.settings.root, state, ignore=shutil.ignore_patterns("mlartifacts"))
+    return open_context(Settings(state=state, mlflow_uri=None))

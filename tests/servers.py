@@ -1,4 +1,4 @@
-"""Real servers on fixed ports of loopback that a test can stop and start again, and trainings that use them."""
+"""Real servers on fixed loopback ports that a test can stop and start again, and training runs that use them."""
 
 import os
 import signal
@@ -12,14 +12,22 @@ from pathlib import Path
 
 import httpx
 
-from tests.desk import CHECKOUT, free_port
+from tests.service_stack import CHECKOUT, free_port
 
 PATIENCE_SECONDS = 180
 
 
 @dataclass
 class Server:
-    """A server in a session of its own."""
+    """A server in a session of its own.
+
+    Attributes:
+        command: Arguments of `python -m` that start it.
+        health: URL that answers when it is healthy.
+        environment: More environment variables.
+        log: File of its output.
+        process: Its process while it runs.
+    """
 
     command: Sequence[str | Path]
     health: str
@@ -28,7 +36,7 @@ class Server:
     process: "subprocess.Popen[bytes] | None" = field(init=False, default=None)
 
     def start(self) -> None:
-        """Start it, and return when it answers."""
+        """Start the server, and return when it answers."""
         with self.log.open("ab") as log:
             self.process = subprocess.Popen(
                 [sys.executable, "-m", *self.command],
@@ -44,7 +52,7 @@ class Server:
             time.sleep(0.1)
 
     def stop(self) -> None:
-        """Kill it, and return when it is gone."""
+        """Kill the server, and return when it has ended."""
         if self.process:
             os.killpg(self.process.pid, signal.SIGKILL)
             self.process.wait()
@@ -52,7 +60,7 @@ class Server:
             assert not self.answers()
 
     def answers(self) -> bool:
-        """Return whether it is there."""
+        """Return whether the server is healthy."""
         try:
             return httpx.get(self.health, timeout=5).is_success
         except httpx.HTTPError:
@@ -94,22 +102,22 @@ def _served(server: Server, url: str) -> Iterator[tuple[Server, str]]:
 
 
 @contextmanager
-def training(
+def train_process(
     state: Path, *arguments: str, file_kilobytes: int | None = None, **environment: str
 ) -> Iterator["subprocess.Popen[str]"]:
-    """Yield a training of the recipe `smoke` in a process of its own, whose log is its standard error.
+    """Yield a training run of the recipe `smoke` in a process of its own, whose log is its standard error.
 
     Args:
-        state: its state folder.
-        arguments: more flags.
-        file_kilobytes: how large a file it may write, as if the disk were full then.
-        environment: more variables.
+        state: The state folder.
+        arguments: More flags.
+        file_kilobytes: Size of the largest file that it can write, as if the disk were full then.
+        environment: More environment variables.
     """
-    # MLflow writes the address of the store that this process used last into its environment
+    # MLflow writes the URI of the store that this process used last into its environment
     inherited = {name: value for name, value in os.environ.items() if name != "MLFLOW_TRACKING_URI"}
     limit = ["bash", "-c", f'ulimit -f {file_kilobytes} && exec "$@"', "limited"] if file_kilobytes else []
     process = subprocess.Popen(
-        [*limit, sys.executable, "-m", "flows.train", "--recipe", "smoke", *arguments],
+        [*limit, sys.executable, "-m", "flows.cli", "train", "--recipe", "smoke", *arguments],
         env={**inherited, "DCGAN_STATE": str(state), "PREFECT_HOME": str(state / "prefect"), **environment},
         cwd=CHECKOUT,
         stdout=subprocess.DEVNULL,
@@ -127,10 +135,10 @@ def training(
 
 
 def read_until(process: "subprocess.Popen[str]", words: str) -> list[str]:
-    """Return the lines that a training says up to the one with these words."""
-    said = []
+    """Return the lines that a training run logs up to the one with these words."""
+    lines = []
     for line in process.stderr:
-        said.append(line.rstrip("\n"))
+        lines.append(line.rstrip("\n"))
         if words in line:
-            return said
-    raise AssertionError(f"{words!r} was not said: {said}")
+            return lines
+    raise AssertionError(f"{words!r} was not logged: {lines}")

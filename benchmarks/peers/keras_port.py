@@ -1,4 +1,4 @@
-"""The seed in today's Keras and TensorFlow, as TensorFlow's DCGAN tutorial writes it; and what `fast` has besides."""
+"""The reference implementation in today's Keras and TensorFlow, as its users write it; and what `fast` adds."""
 
 from collections.abc import Callable
 from itertools import count, islice
@@ -8,17 +8,17 @@ import numpy as np
 import tensorflow as tf
 from keras import layers
 
-from benchmarks.serving import serve
+from benchmarks.worker import serve
 
 IMAGES = 8192
 # of `fast`
 HIDDEN_UNITS = 256
-PENALTY = 1.0
+R1_GAMMA = 1.0
 PENALTY_INTERVAL = 4
 
 
 def make_generator() -> keras.Model:
-    """Return the seed's generator."""
+    """Return the reference implementation's generator."""
     return keras.Sequential(
         [
             keras.Input((100,)),
@@ -38,7 +38,7 @@ def make_generator() -> keras.Model:
 
 
 def make_discriminator(recipe: str = "classic") -> keras.Model:
-    """Return the seed's discriminator, or that of `fast`."""
+    """Return the reference implementation's discriminator, or that of `fast`."""
     dropout = [] if recipe == "fast" else [layers.Dropout(0.3)]
     return keras.Sequential(
         [
@@ -57,7 +57,7 @@ def make_discriminator(recipe: str = "classic") -> keras.Model:
 
 
 def make(batch_size: int, recipe: str) -> Callable[[int], None]:
-    """Return a function that takes training steps on shuffled batches of a tf.data pipeline."""
+    """Return a function that runs training steps on shuffled batches of a tf.data pipeline."""
     generator, discriminator = make_generator(), make_discriminator(recipe)
     generator_optimizer, discriminator_optimizer = keras.optimizers.Adam(1e-4), keras.optimizers.Adam(1e-4)
     generator_optimizer.build(generator.trainable_variables)
@@ -78,8 +78,8 @@ def make(batch_size: int, recipe: str) -> Callable[[int], None]:
                 with tf.GradientTape() as penalty_tape:
                     penalty_tape.watch(images)
                     output = discriminator(images, training=True)
-                slopes = tf.reduce_sum(penalty_tape.gradient(output, images) ** 2, axis=[1, 2, 3])
-                discriminator_loss += PENALTY / 2 * PENALTY_INTERVAL * tf.reduce_mean(slopes)
+                squared_norms = tf.reduce_sum(penalty_tape.gradient(output, images) ** 2, axis=[1, 2, 3])
+                discriminator_loss += R1_GAMMA / 2 * PENALTY_INTERVAL * tf.reduce_mean(squared_norms)
         generator_gradients = generator_tape.gradient(generator_loss, generator.trainable_variables)
         discriminator_gradients = discriminator_tape.gradient(discriminator_loss, discriminator.trainable_variables)
         generator_optimizer.apply_gradients(zip(generator_gradients, generator.trainable_variables, strict=True))

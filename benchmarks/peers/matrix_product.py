@@ -4,13 +4,13 @@ from collections.abc import Callable
 
 import tensorflow as tf
 
-from benchmarks.serving import serve
+from benchmarks.worker import serve
 
 SIZE = 4096
 
 
 def make(*_: object) -> Callable[[int], None]:
-    """Return a function that multiplies so many times, whatever is trained beside it."""
+    """Return a function that multiplies `steps` times; the arguments do not matter."""
     left, right = (tf.random.stateless_normal([SIZE, SIZE], [0, seed]) for seed in (0, 1))
 
     def run(steps: int) -> None:

@@ -6,9 +6,9 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from benchmarks.serving import serve
-from dcgan.gan import Gan
+from benchmarks.worker import serve
 from dcgan.recipe import RECIPES, RecipeName
+from dcgan.training.step import Gan
 
 IMAGES = 8192
 

@@ -1,4 +1,4 @@
-"""The seed in PyTorch, and what `fast` has besides: channels-last memory, and Adam in one kernel.
+"""The reference implementation in PyTorch, and what `fast` adds: channels-last memory, and Adam in one kernel.
 
 It runs in an environment of its own.
 """
@@ -10,18 +10,18 @@ import torch
 from torch import nn
 from torch.nn.functional import binary_cross_entropy_with_logits as cross_entropy
 
-from benchmarks.serving import serve
+from benchmarks.worker import serve
 
 IMAGES = 8192
 # of `fast`
 HIDDEN_UNITS = 256
-PENALTY = 1.0
+R1_GAMMA = 1.0
 PENALTY_INTERVAL = 4
 STATISTICS = {"eps": 1e-3, "momentum": 0.01}  # Keras' defaults
 
 
 class Generator(nn.Module):
-    """The seed's generator: latents (n, 100) to pictures (n, 1, 28, 28)."""
+    """The reference implementation's generator: latents (n, 100) to images (n, 1, 28, 28)."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -40,13 +40,13 @@ class Generator(nn.Module):
         )
 
     def forward(self, latents: torch.Tensor) -> torch.Tensor:
-        """Return pictures."""
+        """Return images (n, 1, 28, 28) for latents (n, 100)."""
         maps = self.project(latents).view(-1, 256, 7, 7)
         return self.maps(maps.contiguous(memory_format=torch.channels_last))
 
 
 def make_discriminator(recipe: str) -> nn.Module:
-    """Return the discriminator of the seed, or of `fast`: pictures (n, 1, 28, 28) to logits (n, 1)."""
+    """Return the discriminator of the reference or of `fast`: images (n, 1, 28, 28) to logits (n, 1)."""
     dropout = [] if recipe == "fast" else [nn.Dropout(0.3)]
     hidden = [nn.Linear(7 * 7 * 128, HIDDEN_UNITS), nn.LeakyReLU(0.3)] if recipe == "fast" else []
     return nn.Sequential(
@@ -62,15 +62,15 @@ def make_discriminator(recipe: str) -> nn.Module:
     )
 
 
-def penalty_of(discriminator: nn.Module, images: torch.Tensor) -> torch.Tensor:
-    """Return R1's penalty at images, to be differentiated once more."""
+def r1_penalty(discriminator: nn.Module, images: torch.Tensor) -> torch.Tensor:
+    """Return the R1 penalty at images, which is differentiated once more."""
     images = images.detach().requires_grad_()
-    (slopes,) = torch.autograd.grad(discriminator(images).sum(), images, create_graph=True)
-    return PENALTY / 2 * PENALTY_INTERVAL * slopes.square().sum(dim=(1, 2, 3)).mean()
+    (gradients,) = torch.autograd.grad(discriminator(images).sum(), images, create_graph=True)
+    return R1_GAMMA / 2 * PENALTY_INTERVAL * gradients.square().sum(dim=(1, 2, 3)).mean()
 
 
 def make(batch_size: int, recipe: str) -> Callable[[int], None]:
-    """Return a function that takes training steps on random batches of images in memory."""
+    """Return a function that runs training steps on random batches of images in memory."""
     torch.manual_seed(0)
     generator = Generator().to(memory_format=torch.channels_last)
     discriminator = make_discriminator(recipe).to(memory_format=torch.channels_last)
@@ -83,9 +83,9 @@ def make(batch_size: int, recipe: str) -> Callable[[int], None]:
         ones, zeros = torch.ones_like(real_logits), torch.zeros_like(real_logits)
         discriminator_loss = cross_entropy(real_logits, ones) + cross_entropy(generated_logits, zeros)
         if penalized:
-            discriminator_loss = discriminator_loss + penalty_of(discriminator, real)
+            discriminator_loss = discriminator_loss + r1_penalty(discriminator, real)
         losses = (cross_entropy(generated_logits, ones), discriminator_loss)
-        # both from gradients taken before either update, as in the seed
+        # both from gradients taken before either update, as in the reference implementation
         for network, loss in zip((generator, discriminator), losses, strict=True):
             parameters = list(network.parameters())
             gradients = torch.autograd.grad(loss, parameters, retain_graph=network is generator)

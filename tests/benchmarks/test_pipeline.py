@@ -1,4 +1,4 @@
-"""The pipeline's benchmark: what it reads out of a command's log and summary."""
+"""The benchmark of the pipeline: what it reads from a command's log and summary."""
 
 import time
 
@@ -12,15 +12,15 @@ LOG = """Starting
 """
 
 
-@pytest.mark.parametrize("seconds", [2, 90_000], ids=["the same day", "days are not told apart"])
+@pytest.mark.parametrize("seconds", [2, 90_000], ids=["same day", "a day later, which a time of day cannot show"])
 def test_the_flows_beginning_is_read_from_the_log(seconds):
-    """The log tells the local time of day, to the millisecond."""
+    """The log has the local time of day, to the millisecond."""
     began = time.mktime((2026, 11, 24, 12, 0, 0, 0, 0, -1))
     clock = time.strftime("%H:%M:%S", time.localtime(began + seconds))
     assert flow_began(LOG.format(clock=clock), began) == pytest.approx(seconds % 86_400 + 0.25)
 
 
-def test_a_start_over_midnight_is_no_negative_time():
+def test_a_start_over_midnight_is_not_negative():
     """A command that starts before midnight may begin its flow after it."""
     began = time.mktime((2026, 11, 24, 23, 59, 59, 0, 0, -1))
     assert flow_began(LOG.format(clock="00:00:01"), began) == pytest.approx(2.25)

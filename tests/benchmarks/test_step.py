@@ -1,10 +1,9 @@
-"""The step's benchmark: what is compared is the same training, and its figures follow from the turns."""
+"""The benchmark of the step: what is compared trains the same networks, and its results follow from the turns."""
 
 import subprocess
 import sys
 from contextlib import ExitStack
 from pathlib import Path
-from types import SimpleNamespace
 
 import keras
 import numpy as np
@@ -12,9 +11,9 @@ import pytest
 
 from benchmarks.peers import keras_port
 from benchmarks.peers.keras_port import make_discriminator, make_generator
-from benchmarks.step import VARIANTS, _figures, nominal_gflop, table
+from benchmarks.step import VARIANTS, nominal_gflop, summarize
 from benchmarks.worker import Worker
-from dcgan.networks import build_discriminator, build_generator
+from dcgan.model.networks import build_discriminator, build_generator
 from dcgan.recipe import CLASSIC, FAST, PENALTY_INTERVAL
 
 RECIPE = CLASSIC.model_copy(update={"batch_size": 60})
@@ -26,20 +25,20 @@ def shapes(network: keras.Model) -> list[tuple[int, ...]]:
 
 @pytest.mark.parametrize("recipe", [CLASSIC, FAST], ids=["classic", "fast"])
 def test_port_has_our_networks(recipe):
-    """The plain port trains networks with the shapes of ours, weight for weight, and the penalty of ours."""
+    """The Keras port trains networks with the shapes of ours, weight for weight, and with our penalty."""
     assert shapes(make_generator()) == shapes(build_generator())
     ours = build_discriminator(dropout_rate=recipe.dropout_rate, hidden_units=recipe.hidden_units)
     port = make_discriminator(recipe.name)
     assert shapes(port) == shapes(ours)
     rates = [[layer.rate for layer in net.layers if "Dropout" in type(layer).__name__] for net in (port, ours)]
     assert rates[0] == [rate for rate in rates[1] if rate]
-    assert (FAST.gradient_penalty, PENALTY_INTERVAL) == (keras_port.PENALTY, keras_port.PENALTY_INTERVAL)
+    assert (FAST.r1_gamma, PENALTY_INTERVAL) == (keras_port.R1_GAMMA, keras_port.PENALTY_INTERVAL)
 
 
 def test_ports_have_the_same_settings():
-    """PyTorch's port, which has an environment of its own, is given the numbers of the plain one."""
+    """PyTorch's port, which has an environment of its own, has the numbers of the Keras port."""
     text = Path(keras_port.__file__).with_name("torch_port.py").read_text()
-    for name in ("HIDDEN_UNITS", "PENALTY", "PENALTY_INTERVAL"):
+    for name in ("HIDDEN_UNITS", "R1_GAMMA", "PENALTY_INTERVAL"):
         assert f"\n{name} = {getattr(keras_port, name)}\n" in text
 
 
@@ -57,13 +56,13 @@ def test_nominal_arithmetic_is_that_of_the_layers():
         network = build_discriminator(hidden_units=recipe.hidden_units)
         first, *rest = multiplications(network)
         step = 2 * project + 3 * sum(generator) + 2 * (2 * first + 3 * sum(rest)) + first + sum(rest)
-        step += 6 / PENALTY_INTERVAL * (first + sum(rest)) if recipe.gradient_penalty else 0
+        step += 6 / PENALTY_INTERVAL * (first + sum(rest)) if recipe.r1_gamma else 0
         assert nominal_gflop(recipe) == pytest.approx(2 * recipe.batch_size * step / 1e9, abs=0.01)
 
 
 @pytest.mark.slow
-def test_workers_train_when_they_are_told():
-    """This project's and the plain port's processes answer turns, each with the seconds of a step."""
+def test_workers_train_on_request():
+    """This project's and the Keras port's processes answer turns, each with the seconds of a step."""
     with ExitStack() as stack:
         workers = [Worker(sys.executable, name, 2, {}, ["fast"]) for name in ("project", "keras_port")]
         for worker in workers:
@@ -74,26 +73,23 @@ def test_workers_train_when_they_are_told():
             assert [seconds > 0 for seconds in worker.turns] == [True]
 
 
-def test_figures_follow_from_the_turns():
+def test_results_follow_from_the_turns():
     """Images per second come from the median turn, and speed-ups from turns of the same round."""
-    worker = SimpleNamespace(turns=[0.2, 0.4, 0.3], versions={})
-    figures = _figures(worker, RECIPE, peak=100.0, ours=[0.1, 0.1, 0.1])
-    assert figures["images_per_second"] == 200.0
-    assert figures["milliseconds_per_step_range"] == [200.0, 400.0]
-    assert figures["speedup_of_this_project"] == 3.0
-    assert figures["nominal_share_of_matrix_product"] == pytest.approx(nominal_gflop(RECIPE) / 0.3 / 100, abs=1e-3)
-    rows = table("title", {"matrix_product_gflops": 100.0, "variants": {"one": figures, "two": figures}}).row_count
-    assert rows == 2
+    results = summarize([0.2, 0.4, 0.3], [0.1, 0.1, 0.1], RECIPE, peak_gflops=100.0)
+    assert results["images_per_second"] == 200.0
+    assert results["milliseconds_per_step_range"] == [200.0, 400.0]
+    assert results["speedup_of_this_project"] == 3.0
+    assert results["nominal_fraction_of_matrix_product"] == pytest.approx(nominal_gflop(RECIPE) / 0.3 / 100, abs=1e-3)
 
 
 def test_both_settings_of_onednn_are_measured():
-    """The plain port runs as TensorFlow's default is, and with oneDNN on and off, whatever the processor's default."""
+    """The Keras port runs with TensorFlow's default, and with oneDNN on and off, whatever the processor's is."""
     settings = [variant.environment.get("TF_ENABLE_ONEDNN_OPTS") for variant in VARIANTS if "Keras" in variant.name]
     assert settings == [None, "1", "0"]
 
 
 def test_unknown_benchmark_is_refused():
-    """A name that is no benchmark's is refused in one line that says which there are."""
+    """A name that is not a benchmark's is refused in one line that says which there are."""
     command = [sys.executable, "-m", "benchmarks", "speed"]
     result = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
     assert result.returncode == 2

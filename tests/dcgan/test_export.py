@@ -1,6 +1,8 @@
-"""The exported generator: the trained one's pictures, in stock Keras layers that anyone can load."""
+"""The exported generator: the trained one's images, in stock Keras layers, from every loader."""
 
 import json
+import subprocess
+import sys
 import zipfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -13,21 +15,21 @@ import tensorflow as tf
 
 from dcgan.export import export_saved_model
 from dcgan.files import TEMPORARY_PREFIX
-from dcgan.gan import Gan
-from dcgan.randomness import Stream, fixed_latents, numpy_generator
+from dcgan.model.ema import EmaGenerator
 from dcgan.recipe import LATENT_SIZE, SMOKE
-from dcgan.showcase import Showcase
+from dcgan.rng import Stream, fixed_latents, numpy_generator
+from dcgan.training.step import Gan
 
 LATENTS = fixed_latents(0, 5, LATENT_SIZE)
 TOLERANCE = 5e-5  # of pixels in [-1, 1]: the Fourier domain rounds in other places than stock layers
 
 
-RECIPE = SMOKE.model_copy(update={"average_half_life_images": None})
+RECIPE = SMOKE.model_copy(update={"ema_half_life_images": None})
 
 
 @pytest.fixture(scope="module")
 def gan() -> Gan:
-    """Return a model all of whose arrays differ from their initial values, as after a training."""
+    """Return a model all of whose arrays differ from their initial values, as after training."""
     gan = Gan(RECIPE, 5, np.zeros((64, 28, 28, 1), np.float32))
     noise = numpy_generator(5, Stream.LATENTS)
     # factors near 1 keep variances positive; offsets move what begins as zero
@@ -42,7 +44,7 @@ def gan() -> Gan:
 @pytest.fixture(scope="module")
 def generator(gan) -> keras.Model:
     """Return the generator of the model's state."""
-    return Showcase(RECIPE, 5).generator(gan.state())
+    return EmaGenerator(RECIPE, 5).generator(gan.state())
 
 
 @pytest.fixture(scope="module")
@@ -61,7 +63,7 @@ def dictionaries(value: Any) -> Iterator[dict]:
         yield from dictionaries(inner)
 
 
-def require_pictures(images: np.ndarray, gan: Gan) -> None:
+def require_images(images: np.ndarray, gan: Gan) -> None:
     """Assert that images are the model's for the latents, of their form and range."""
     assert (images.shape, images.dtype) == ((5, 28, 28, 1), np.float32)
     assert np.abs(images).max() <= 1
@@ -69,9 +71,9 @@ def require_pictures(images: np.ndarray, gan: Gan) -> None:
     np.testing.assert_allclose(images, gan.generate(LATENTS), rtol=0, atol=TOLERANCE)
 
 
-def test_same_pictures_as_in_training(gan, generator):
-    """The generator made from a training's state gives the pictures of that training's generator."""
-    require_pictures(np.asarray(generator(LATENTS, training=False)), gan)
+def test_same_images_as_in_training(gan, generator):
+    """The generator made from a training run's state gives the images of that training's generator."""
+    require_images(np.asarray(generator(LATENTS, training=False)), gan)
 
 
 def test_it_is_a_copy(gan, generator):
@@ -101,7 +103,7 @@ def test_keras_file_needs_no_custom_object(generator, gan, tmp_path, monkeypatch
     for name in list(keras.saving.get_custom_objects()):
         monkeypatch.delitem(keras.saving.get_custom_objects(), name)
     loaded = keras.saving.load_model(path, custom_objects=None, compile=True, safe_mode=True)
-    require_pictures(np.asarray(loaded.predict(LATENTS, verbose=0)), gan)
+    require_images(np.asarray(loaded.predict(LATENTS, verbose=0)), gan)
 
 
 def test_signature_of_the_saved_model(saved_model):
@@ -113,13 +115,46 @@ def test_signature_of_the_saved_model(saved_model):
     assert (name, output.dtype, output.shape.as_list()) == ("images", tf.float32, [None, 28, 28, 1])
 
 
-def test_saved_model_gives_the_same_pictures(saved_model, gan):
-    """The SavedModel gives the trained generator's pictures, in batches of any size."""
+def test_saved_model_gives_the_same_images(saved_model, gan):
+    """The SavedModel gives the trained generator's images, in batches of any size."""
     serve = tf.saved_model.load(str(saved_model)).signatures["serving_default"]
     images = serve(latents=tf.constant(LATENTS))["images"].numpy()
-    require_pictures(images, gan)
+    require_images(images, gan)
     single = serve(latents=tf.constant(LATENTS[:1]))["images"].numpy()
     np.testing.assert_allclose(single, images[:1], rtol=0, atol=TOLERANCE)
+
+
+GRAPH_LOADER = """
+import sys
+import numpy as np
+import tensorflow as tf
+
+with tf.compat.v1.Session(graph=tf.Graph()) as session:
+    signature = tf.compat.v1.saved_model.load(session, ["serve"], sys.argv[1]).signature_def["serving_default"]
+    feed = {signature.inputs["latents"].name: np.load(sys.argv[2])}
+    np.save(sys.argv[3], session.run(signature.outputs["images"].name, feed))
+assert "dcgan" not in sys.modules
+"""
+
+
+@pytest.mark.slow
+def test_graph_loaders_can_run_the_saved_model(saved_model, gan, tmp_path):
+    """TensorFlow Serving's way, which knows neither Python objects nor this project, gives the same images."""
+    np.save(tmp_path / "latents.npy", LATENTS)
+    files = [saved_model, tmp_path / "latents.npy", tmp_path / "images.npy"]
+    subprocess.run([sys.executable, "-I", "-c", GRAPH_LOADER, *files], cwd=tmp_path, check=True)
+    require_images(np.load(tmp_path / "images.npy"), gan)
+
+
+@pytest.mark.slow
+def test_saved_model_cli_can_run_it(saved_model, gan, tmp_path):
+    """So does TensorFlow's own command."""
+    np.save(tmp_path / "latents.npy", LATENTS)
+    command = ["run", "--dir", saved_model, "--tag_set", "serve", "--signature_def", "serving_default"]
+    inputs = ["--inputs", f"latents={tmp_path / 'latents.npy'}", "--outdir", tmp_path / "out"]
+    program = "from tensorflow.python.tools.saved_model_cli import main; main()"
+    subprocess.run([sys.executable, "-I", "-c", program, *command, *inputs], cwd=tmp_path, check=True)
+    require_images(np.load(tmp_path / "out" / "images.npy"), gan)
 
 
 @pytest.mark.parametrize("latents", [np.zeros((2, 99), np.float32), np.zeros(100, np.float32), np.zeros((2, 100), int)])
@@ -135,7 +170,7 @@ def test_export_is_whole_or_absent(generator, saved_model, tmp_path):
     folder = tmp_path / "1"
     folder.mkdir()
     (folder / "old").write_text("old")
-    with pytest.raises(TypeError):
+    with pytest.raises(ValueError, match="Invalid resource type"):
         export_saved_model(lambda latents: latents, folder)
     assert (folder / "old").read_text() == "old"
     export_saved_model(generator, folder)

@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import dcgan
-from dcgan.files import TEMPORARY_PREFIX, atomic_file, atomic_folder, remove_leftovers, sha256_of_file
+from dcgan.files import LOCK_NAME, TEMPORARY_PREFIX, atomic_file, atomic_folder, remove_leftovers, sha256_of_file
 
 CHECKOUT = Path(dcgan.__file__).parent.parent
 
@@ -123,7 +123,7 @@ def test_keep_decides_between_two_writers(tmp_path, keep, expected):
         (temporary / "file").write_text("ours")
         path.mkdir()
         (path / "file").write_text("theirs")
-    assert tree(tmp_path) == {"folder/file": expected}
+    assert {name: text for name, text in tree(tmp_path).items() if name != LOCK_NAME} == {"folder/file": expected}
 
 
 def test_others_may_read(tmp_path):
@@ -146,7 +146,7 @@ def test_leftovers_of_the_dead_are_removed(tmp_path):
     try:
         leftover = Path(process.stdout.readline().strip())
         remove_leftovers(tmp_path)
-        assert tree(tmp_path) == {f"{leftover.name}/half": "half"}
+        assert tree(tmp_path) == {f"{leftover.name}/half": "half", f"{leftover.name}{LOCK_NAME}": ""}
     finally:
         process.kill()
     assert process.wait() == -signal.SIGKILL

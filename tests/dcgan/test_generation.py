@@ -5,9 +5,9 @@ import pytest
 
 from dcgan.errors import ModelError
 from dcgan.generation import BATCH_ROWS, generated_batches
-from dcgan.networks import build_generator
-from dcgan.randomness import Stream
+from dcgan.model.networks import build_generator
 from dcgan.recipe import IMAGE_SHAPE
+from dcgan.rng import Stream
 
 
 @pytest.fixture(scope="module")
@@ -30,14 +30,14 @@ def test_as_many_as_asked_for(generator, count):
 
 
 def test_more_begin_with_the_same(generator):
-    """The first pictures of a larger number are those of a smaller one, bit for bit."""
+    """The first images of a larger number are those of a smaller one, bit for bit."""
     more = images(generator, BATCH_ROWS + 20)
     assert np.array_equal(images(generator, BATCH_ROWS + 3), more[: BATCH_ROWS + 3])
     assert np.array_equal(images(generator, 5), more[:5])
 
 
 def test_seeds_and_streams_differ(generator):
-    """Another seed, or another use, gives other pictures; the same gives the same."""
+    """Another seed, or another use, gives other images; the same gives the same."""
     first = images(generator, 4)
     assert np.array_equal(images(generator, 4), first)
     assert not np.array_equal(images(generator, 4, seed=1), first)
@@ -68,5 +68,5 @@ def test_the_generator_is_asked_for_whole_batches():
 )
 def test_what_is_no_image_is_refused(wrong, what):
     """Another shape or type, values that are not finite or too large: one sentence."""
-    with pytest.raises(ModelError, match=f"^The generator gives .*{what.removeprefix('gives ')}.*expected float32"):
+    with pytest.raises(ModelError, match=f"^The generator returns .*{what.removeprefix('gives ')}.*expected float32"):
         images(lambda _: wrong, 1)

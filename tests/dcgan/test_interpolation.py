@@ -6,8 +6,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 
-from dcgan.interpolation import closed_walk, spherical_interpolation
-from dcgan.randomness import fixed_latents
+from dcgan.generation import closed_walk, spherical_interpolation
+from dcgan.rng import fixed_latents
 
 LATENTS = fixed_latents(7, 16, 100)
 

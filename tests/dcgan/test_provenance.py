@@ -1,4 +1,4 @@
-"""What a training's bits depend on: each part of it changes the fingerprint or shows in the environment."""
+"""What a training run's bits depend on: each part of it changes the fingerprint or shows in the environment."""
 
 import os
 import platform
@@ -80,7 +80,7 @@ def test_unusable_configuration_is_refused(changes):
         Configuration.model_validate({**CONFIGURATION.model_dump(), **changes})
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture
 def package(tmp_path_factory) -> Path:
     """Return a copy of the library's package that may be changed, in a folder of its own."""
     copy = tmp_path_factory.mktemp("copy") / "dcgan"
@@ -106,19 +106,36 @@ def test_same_code_elsewhere_has_the_same_digests(package):
 def test_a_changed_module_changes_the_digests(package):
     """One more byte in a module, a module's new name, and a new module each give another digest and fingerprint."""
     found = [(code_digest(), FINGERPRINT)]
-    with (package / "losses.py").open("a") as module:
+    with (package / "model" / "losses.py").open("a") as module:
         module.write("#")
     found.append(digests(package))
-    (package / "losses.py").rename(package / "loss.py")
+    (package / "model" / "losses.py").rename(package / "model" / "loss.py")
     found.append(digests(package))
-    (package / "inner").mkdir()
-    (package / "inner" / "empty.py").touch()
+    (package / "training" / "inner").mkdir()
+    (package / "training" / "inner" / "empty.py").touch()
     found.append(digests(package))
     assert [len(set(column)) for column in zip(*found, strict=True)] == [4, 4]
 
 
+@pytest.mark.parametrize("name", ["recipe.py", "rng.py", "data", "cpu", "training", "evaluation/metrics.py"])
+def test_all_code_that_determines_the_weights_counts(name, package):
+    """One more byte in any of these changes the digest."""
+    changed = package / name if name.endswith(".py") else next((package / name).glob("[a-z]*.py"))
+    with changed.open("a") as module:
+        module.write("#")
+    assert digests(package)[0] != code_digest()
+
+
+def test_unrelated_edits_leave_the_digests(package):
+    """A run resumes after edits of the report, the gate, the exports and the messages."""
+    for name in ("report/render.py", "evaluation/gate.py", "export.py", "images.py", "generation.py"):
+        with (package / name).open("a") as module:
+            module.write("#")
+    assert digests(package) == (code_digest(), FINGERPRINT)
+
+
 def test_environment_names_what_else_bits_depend_on():
-    """Packages, Python and the processor are told as they are here."""
+    """Packages, Python and the processor are reported as they are here."""
     here = environment()
     expected = {name: version(name) for name in ("tensorflow", "keras", "numpy")}
     expected |= {"python": platform.python_version()}
@@ -131,7 +148,7 @@ def test_environment_names_what_else_bits_depend_on():
     [({}, 1, "1"), ({}, 2, "2"), ({"TF_NUM_INTRAOP_THREADS": "3"}, 1, "3"), ({"TF_NUM_INTRAOP_THREADS": "0"}, 1, "1")],
 )
 def test_environment_names_the_threads(variable, cores, threads):
-    """As many as cores that the process may use, not that the machine has, unless TensorFlow is told otherwise."""
+    """As many as the cores that the process may use, unless TensorFlow is configured otherwise."""
     usable = sorted(os.sched_getaffinity(0))
     if len(usable) < cores:
         pytest.skip("this process may use one core only")

@@ -1,4 +1,4 @@
-"""The recipes: the seed's values, and a model that takes nothing else than it says."""
+"""The recipes: the reference's values, and a model that takes nothing else than it says."""
 
 import math
 from typing import get_args
@@ -30,7 +30,7 @@ def test_classic_is_the_seed():
 
 
 def test_the_seeds_shapes():
-    """Latents have 100 numbers, pictures 28 × 28 pixels of one channel."""
+    """Latents have 100 numbers, images 28 × 28 pixels of one channel."""
     assert (LATENT_SIZE, IMAGE_SHAPE) == (100, (28, 28, 1))
 
 
@@ -57,9 +57,9 @@ def test_smoke_is_small():
         "epochs",
         "max_images",
         "checkpoint_every",
-        "average_half_life_images",
+        "ema_half_life_images",
         "evaluate_every",
-        "releases",
+        "checkpoint_selection",
     }
     assert SMOKE.model_dump(exclude=other) == FAST.model_dump(exclude=other)
 

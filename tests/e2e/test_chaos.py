@@ -1,29 +1,79 @@
-"""The short form of `make chaos`: real trainings, killed and continued, against one that was never killed."""
+"""Training runs and a promotion that are killed anywhere, and repeated, end as if they had never been interrupted.
 
-import json
-import os
-import subprocess
-import sys
+`make chaos` kills more of them, each once or twice, at any time too.
+"""
+
+import random
 
 import pytest
 
-from tests.desk import CHECKOUT
+from tests.e2e.chaos import SAME, Kill, Outcome, Place, train_uninterrupted, try_promotion, try_training
+from tests.e2e.kill_at import TRAINING_POINTS
+from tests.servers import prefect_api
 
-pytestmark = [pytest.mark.e2e, pytest.mark.timeout(1800)]
+pytestmark = pytest.mark.timeout(1800)
+
+SEED = 1
+POINTS = list(TRAINING_POINTS)
 
 
-def test_killed_trainings_end_like_the_one_never_killed(tmp_path):
-    """Three trainings, two of them killed twice, and a promotion: the same bits, one run, one version, nothing left."""
-    result = tmp_path / "chaos.json"
-    done = subprocess.run(
-        [sys.executable, "-m", "benchmarks.chaos", "--runs", "3", "--seed", "1", "--output", result],
-        cwd=CHECKOUT,
-        env={**os.environ, "DCGAN_STATE": str(tmp_path / "state")},
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert done.returncode == 0, done.stdout + done.stderr
-    trials = json.loads(result.read_text())["trials"]
-    assert [trial["verdict"] for trial in trials] == ["same"] * 4
-    assert [len(trial["deaths"]) for trial in trials] == [1, 2, 2, 1]
+@pytest.fixture(scope="module")
+def variables(tmp_path_factory):
+    """Return the address of a Prefect server, which saves each process from starting its own."""
+    with prefect_api(tmp_path_factory.mktemp("prefect")) as (_, url):
+        yield {"PREFECT_API_URL": url}
+
+
+@pytest.fixture(scope="module")
+def uninterrupted(tmp_path_factory, variables) -> tuple[Place, Outcome, float]:
+    """Return a training run that nobody killed: where it is, its outcome, and its seconds."""
+    place = Place(tmp_path_factory.mktemp("uninterrupted"), variables)
+    return place, *train_uninterrupted(place)
+
+
+@pytest.mark.parametrize(
+    "points",
+    [
+        pytest.param(POINTS[::2], marks=pytest.mark.e2e, id="every second point"),
+        pytest.param(POINTS[1::2], marks=pytest.mark.slow, id="the points between"),
+    ],
+)
+def test_run_killed_at_each_point_ends_with_the_same_bits(points, uninterrupted, variables, tmp_path):
+    """Killed and run again: one MLflow run, each epoch once, one version, the same weights, and nothing left over."""
+    _, reference, _ = uninterrupted
+    trial = try_training(Place(tmp_path, variables), [Kill(name) for name in points], reference)
+    assert trial.verdict == SAME
+    assert trial.moments == points
+    assert len(trial.deaths) == len(points) > 5
+
+
+@pytest.mark.e2e
+def test_run_killed_at_a_random_time_ends_with_the_same_bits(uninterrupted, tmp_path):
+    """The same for a run with a Prefect server of its own, which is killed in the same moment."""
+    _, reference, seconds = uninterrupted
+    at = random.Random(SEED).uniform(0, seconds)  # noqa: S311 - a time, not a secret
+    trial = try_training(Place(tmp_path, {}), [Kill(at, server_too=True)], reference)
+    assert trial.verdict == SAME
+    assert len(trial.deaths) == 1
+
+
+@pytest.mark.e2e
+def test_the_uninterrupted_run_is_complete(uninterrupted):
+    """The outcome that the others are compared with has every epoch once, so that being equal proves something."""
+    place, reference, _ = uninterrupted
+    assert reference.runs == ["FINISHED"]
+    assert {step: len(grids) for step, grids in reference.samples.items()} == {0: 1, 1: 1, 2: 1, 3: 1}
+    assert set(reference.metrics) == {"generator_loss", "discriminator_loss", "real_accuracy", "generated_accuracy"}
+    for values in reference.metrics.values():
+        assert [step for step, _ in values] == [1, 2, 3]
+    assert list(reference.checkpoints) == ["epoch-000001", "epoch-000002", "epoch-000003"]
+    assert reference.versions == [reference.checkpoints["epoch-000003"]]
+    assert (reference.logged_models, reference.recorded_epochs, reference.leftovers) == (1, "3", [])
+    assert place.processes() == []
+
+
+@pytest.mark.e2e
+def test_killed_promotion_leaves_the_champion_in_service(uninterrupted):
+    """Killed between its aliases, the former champion is in service; repeated, the candidate is."""
+    place, _, _ = uninterrupted
+    assert try_promotion(place).verdict == SAME

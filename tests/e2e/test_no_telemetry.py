@@ -1,4 +1,4 @@
-"""Nothing is sent to anybody: all processes, native code too, are watched by strace for addresses and look-ups."""
+"""Nothing leaves the machine: strace records the addresses and name look-ups of all processes, native code too."""
 
 import os
 import re
@@ -11,7 +11,7 @@ from pathlib import Path
 import psutil
 import pytest
 
-from tests.desk import CHECKOUT, read_until_ready, start_desk
+from tests.service_stack import CHECKOUT, read_until_ready, start_stack
 
 pytestmark = [
     pytest.mark.timeout(900),
@@ -19,9 +19,9 @@ pytestmark = [
 ]
 
 CALLS = ("connect", "sendto", "sendmsg", "sendmmsg")
-LOOKUPS = ("htons(53)", "htons(5353)", "systemd/resolve")  # of names, also where a resolver of this machine is asked
+LOOKUPS = ("htons(53)", "htons(5353)", "systemd/resolve")  # of names, also by a resolver of this machine
 
-# a process whose child sends nothing, but asks for a route to an address that is for documents, and for a name
+# a process whose child sends nothing, but asks for a route to an address reserved for documentation, and for a name
 CONTROL = """
 import subprocess, sys
 child = '''
@@ -36,13 +36,13 @@ subprocess.run([sys.executable, "-c", child], check=True)
 """
 
 
-def bare(home: Path) -> dict[str, str]:
-    """Return an environment in which nothing is turned off: not by these tests, and not by libraries that see tests."""
+def bare_environment(home: Path) -> dict[str, str]:
+    """Return an environment that turns no telemetry off, so that only this project does."""
     return {"PATH": os.environ["PATH"], "HOME": str(home), "RES_OPTIONS": "timeout:1 attempts:1"}
 
 
-def watched(log: Path) -> list[str]:
-    """Return the beginning of a command line that has the rest watched, with its children, into a file."""
+def traced(log: Path) -> list[str]:
+    """Return the beginning of a command line that records the network calls of the rest and its children in a file."""
     return ["strace", "-f", "-qq", "--seccomp-bpf", "-e", f"trace={','.join(CALLS)}", "-o", str(log)]
 
 
@@ -59,42 +59,42 @@ def attempts(log: Path) -> list[str]:
 
 @pytest.mark.slow
 def test_attempts_are_seen(tmp_path: Path) -> None:
-    """The watch sees an address and a look-up of a process's child, so that it would see one of a training."""
+    """The trace has an address and a look-up of a process's child, so it would have those of a training run."""
     log = tmp_path / "calls"
-    subprocess.run([*watched(log), sys.executable, "-c", CONTROL], env=bare(tmp_path), check=True)
-    seen = attempts(log)
-    assert any("192.0.2.1" in line for line in seen)
-    assert any(lookup in line for line in seen for lookup in LOOKUPS)
+    subprocess.run([*traced(log), sys.executable, "-c", CONTROL], env=bare_environment(tmp_path), check=True)
+    found = attempts(log)
+    assert any("192.0.2.1" in line for line in found)
+    assert any(lookup in line for line in found for lookup in LOOKUPS)
 
 
 @pytest.mark.slow
-def test_a_training_asks_nobody(small_folder: Path, tmp_path: Path) -> None:
-    """The whole pipeline on a folder, with Prefect's embedded server and the registration, talks to loopback only."""
+def test_a_training_run_uses_only_the_loopback(small_folder: Path, tmp_path: Path) -> None:
+    """The whole pipeline on a folder, with Prefect's private server and the registration, connects to loopback only."""
     log = tmp_path / "calls"
     done = subprocess.run(
-        [*watched(log), sys.executable, "-m", "flows.train", "--recipe", "smoke", "--source", str(small_folder)],
+        [*traced(log), sys.executable, "-m", "flows.cli", "train", "--recipe", "smoke", "--source", str(small_folder)],
         cwd=CHECKOUT,
-        env={**bare(tmp_path), "DCGAN_STATE": str(tmp_path / "state")},
+        env={**bare_environment(tmp_path), "DCGAN_STATE": str(tmp_path / "state")},
         capture_output=True,
         text=True,
         check=False,
     )
     assert done.returncode == 0, done.stderr
-    assert "127.0.0.1" in log.read_text(), "not even the embedded server was asked"
+    assert "127.0.0.1" in log.read_text(), "not even the private server was called"
     assert attempts(log) == []
 
 
 @pytest.mark.e2e
-def test_servers_and_workers_ask_nobody(tmp_path: Path) -> None:
-    """From its start to its end, `make ui` with its servers and workers talks to loopback only."""
+def test_servers_and_workers_use_only_the_loopback(tmp_path: Path) -> None:
+    """From its start to its end, `make ui` with its servers and workers connects to loopback only."""
     log = tmp_path / "calls"
-    desk = start_desk(tmp_path / "state", before=watched(log), inherited=bare(tmp_path))
+    stack = start_stack(tmp_path / "state", wrapper=traced(log), inherited=bare_environment(tmp_path))
     try:
-        read_until_ready(desk)
-        desk.deploy()
+        read_until_ready(stack)
+        stack.deploy()
     finally:
-        (ui,) = psutil.Process(desk.process.pid).children()
+        (ui,) = psutil.Process(stack.process.pid).children()
         ui.terminate()
-        desk.process.communicate(timeout=180)
+        stack.process.communicate(timeout=180)
     assert "127.0.0.1" in log.read_text()
     assert attempts(log) == []

@@ -1,4 +1,4 @@
-"""Servers that go away in mid-training: training goes on, nothing is lost, and everything is recorded once."""
+"""Servers that go away during training: training continues, nothing is lost, and everything is recorded once."""
 
 import json
 import re
@@ -8,7 +8,7 @@ import httpx
 import pytest
 from mlflow import MlflowClient
 
-from tests.servers import mlflow_server, prefect_api, read_until, training
+from tests.servers import mlflow_server, prefect_api, read_until, train_process
 
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(900)]
 
@@ -19,38 +19,38 @@ def epochs_in(lines: list[str]) -> list[int]:
 
 
 def recorded(client: MlflowClient) -> int:
-    """Return how many epochs the only run has whole."""
+    """Return how many epochs of the only run are recorded completely."""
     (run,) = client.search_runs([client.get_experiment_by_name("dcgan").experiment_id])
     return int(run.data.tags.get("dcgan.recorded_epochs", 0))
 
 
 def require_everything_once(client: MlflowClient, epochs: int) -> str:
-    """Check that the only run has every metric, picture and checkpoint of its epochs once, in order; return its id."""
+    """Check that the only run has each metric, grid and checkpoint of its epochs once, in order; return its id."""
     (run,) = client.search_runs([client.get_experiment_by_name("dcgan").experiment_id])
-    wanted = list(range(1, epochs + 1))
+    expected = list(range(1, epochs + 1))
     for name in run.data.metrics:
         if not name.startswith("system/"):
             history = client.get_metric_history(run.info.run_id, name)
-            assert [metric.step for metric in sorted(history, key=lambda each: each.timestamp)] == wanted, name
-    pictures = [file.path for file in client.list_artifacts(run.info.run_id, "images") if file.path.endswith(".png")]
-    assert sorted(int(path.split("+")[2]) for path in pictures) == [0, *wanted]
+            assert [metric.step for metric in sorted(history, key=lambda each: each.timestamp)] == expected, name
+    grids = [file.path for file in client.list_artifacts(run.info.run_id, "images") if file.path.endswith(".png")]
+    assert sorted(int(path.split("+")[2]) for path in grids) == [0, *expected]
     checkpoints = [file.path for file in client.list_artifacts(run.info.run_id, "checkpoints")]
-    assert checkpoints == [f"checkpoints/epoch-{epoch:06d}" for epoch in wanted]
+    assert checkpoints == [f"checkpoints/epoch-{epoch:06d}" for epoch in expected]
     return run.info.run_id
 
 
 def test_mlflow_is_away_for_a_while(tmp_path, small_folder):
-    """Epochs that end while MLflow is away are delivered, in order and once, when it is back."""
+    """Epochs that end while MLflow is away are recorded, in order and once, when it is back."""
     with (
         mlflow_server(tmp_path) as (server, url),
-        training(
+        train_process(
             tmp_path / "state", "--epochs", "1000", "--source", str(small_folder), MLFLOW_TRACKING_URI=url
         ) as process,
     ):
         read_until(process, "Epoch 2:")
         server.stop()
-        said = read_until(process, "Epoch 5:")
-        assert any(f"The MLflow server {url} does not answer (Connection refused)." in line for line in said)
+        log = read_until(process, "Epoch 5:")
+        assert any(f"The MLflow server {url} does not answer (Connection refused)." in line for line in log)
         server.start()
         client = MlflowClient(url)
         assert recorded(client) < 5
@@ -63,25 +63,25 @@ def test_mlflow_is_away_for_a_while(tmp_path, small_folder):
 
 
 def test_mlflow_stays_away(tmp_path, small_folder):
-    """The command ends in one sentence; run again with MLflow back, it delivers everything and trains nothing."""
+    """The command ends in one sentence; run again with MLflow back, it records everything and trains nothing."""
     arguments = ("--epochs", "5", "--source", str(small_folder), "--summary", str(tmp_path / "summary.json"))
     state = tmp_path / "state"
     with mlflow_server(tmp_path) as (server, url):
-        with training(state, *arguments, MLFLOW_TRACKING_URI=url) as process:
+        with train_process(state, *arguments, MLFLOW_TRACKING_URI=url) as process:
             read_until(process, "Epoch 2:")
             server.stop()
-            said = process.stderr.read().splitlines()
+            log = process.stderr.read().splitlines()
             assert process.wait() == 1
-        assert epochs_in(said) == [3, 4, 5]
-        (folder,) = (state / "runs").iterdir()
-        assert said[-1] == (
-            f"error: The MLflow server {url} does not answer (Connection refused); the training is done and kept in "
-            f"{folder}, and the same again delivers what MLflow misses without training."
+        assert epochs_in(log) == [3, 4, 5]
+        (folder,) = (path for path in (state / "runs").iterdir() if path.is_dir())
+        assert log[-1] == (
+            f"error: The MLflow server {url} does not answer (Connection refused); the training is finished and saved "
+            f"in {folder}, and the same command records what MLflow misses without training again."
         )
-        assert "Traceback" not in "\n".join(said)
+        assert "Traceback" not in "\n".join(log)
 
         server.start()
-        with training(state, *arguments, MLFLOW_TRACKING_URI=url) as process:
+        with train_process(state, *arguments, MLFLOW_TRACKING_URI=url) as process:
             again = process.stderr.read().splitlines()
             assert process.wait() == 0
         assert epochs_in(again) == []
@@ -91,10 +91,12 @@ def test_mlflow_stays_away(tmp_path, small_folder):
 
 
 def test_prefect_is_away_for_a_while(tmp_path, small_folder):
-    """Training goes on while Prefect is away, and the flow run is Completed when it is back at the end."""
+    """Training continues while Prefect is away, and the flow run is Completed if Prefect is back at the end."""
     with (
         prefect_api(tmp_path) as (server, url),
-        training(tmp_path / "state", "--epochs", "6", "--source", str(small_folder), PREFECT_API_URL=url) as process,
+        train_process(
+            tmp_path / "state", "--epochs", "6", "--source", str(small_folder), PREFECT_API_URL=url
+        ) as process,
     ):
         read_until(process, "Epoch 2:")
         server.stop()
@@ -107,22 +109,22 @@ def test_prefect_is_away_for_a_while(tmp_path, small_folder):
 
 
 def test_prefect_stays_away(tmp_path, small_folder):
-    """The training ends whole in MLflow, and the command says in one sentence what Prefect does not know."""
+    """The run is complete in MLflow, and the command says in one sentence what Prefect does not know."""
     environment = {"PREFECT_CLIENT_MAX_RETRIES": "1", "MLFLOW_TRACKING_URI": f"sqlite:///{tmp_path / 'mlflow.db'}"}
     with (
         prefect_api(tmp_path) as (server, url),
-        training(
+        train_process(
             tmp_path / "state", "--epochs", "4", "--source", str(small_folder), PREFECT_API_URL=url, **environment
         ) as process,
     ):
         read_until(process, "Epoch 2:")
         server.stop()
-        said = process.stderr.read().splitlines()
+        log = process.stderr.read().splitlines()
         assert process.wait() == 1
-    assert said[-1].startswith(f"error: The Prefect API {url} stopped answering (")
-    assert said[-1].endswith("so it does not know how this flow run ended; MLflow has what was done.")
-    assert "Traceback" not in "\n".join(said)
-    assert epochs_in(said) == [3, 4]
+    assert log[-1].startswith(f"error: The Prefect API {url} stopped answering (")
+    assert log[-1].endswith("so it does not know how this flow run ended; MLflow has what was done.")
+    assert "Traceback" not in "\n".join(log)
+    assert epochs_in(log) == [3, 4]
     client = MlflowClient(environment["MLFLOW_TRACKING_URI"])
     run_id = require_everything_once(client, 4)
     assert client.get_run(run_id).info.status == "FINISHED"

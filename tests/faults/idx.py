@@ -5,7 +5,7 @@ import struct
 
 import numpy as np
 
-from dcgan.idx import MAX_BYTES, idx_header
+from dcgan.data.idx import MAX_BYTES, idx_header
 
 IMAGES = np.arange(3 * 784, dtype=np.uint32).astype(np.uint8).reshape(3, 28, 28)
 LABELS = np.array([0, 9, 5], np.uint8)
@@ -55,15 +55,15 @@ BAD_IMAGES = {
     "raw cut": (IMAGE_BYTES[:-1], "byte 2367: the file ends early; expected 2368 bytes."),
     "raw declares more": (
         header(0x0803, 1_000_000, 28, 28) + bytes(784),
-        "byte 4: the file declares 1000000 images but is too short to hold them.",
+        "byte 4: the file declares 1000000 images but is too short to contain them.",
     ),
     "gz declares more": (
         gzip.compress(header(0x0803, 1_000_000, 28, 28) + bytes(784)),
-        "byte 4: the file declares 1000000 images but is too short to hold them.",
+        "byte 4: the file declares 1000000 images but is too short to contain them.",
     ),
     "gz short": (gzip.compress(IMAGE_BYTES[:-1]), "byte 2367: the file ends early; expected 2368 bytes."),
-    "long": (IMAGE_BYTES + b"\0", "byte 2368: the file goes on; expected 2368 bytes."),
-    "bomb": (gzip.compress(IMAGE_BYTES + bytes(64 << 20)), "byte 2368: the file goes on; expected 2368 bytes."),
+    "long": (IMAGE_BYTES + b"\0", "byte 2368: the file continues; expected 2368 bytes."),
+    "bomb": (gzip.compress(IMAGE_BYTES + bytes(64 << 20)), "byte 2368: the file continues; expected 2368 bytes."),
     "gz cut": (
         gzip.compress(IMAGE_BYTES)[:-20],
         "the gzip stream is damaged: Compressed file ended before the end-of-stream marker was reached.",

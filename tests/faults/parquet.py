@@ -6,7 +6,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from dcgan.parquet import IMAGE_TYPE, MAX_ROWS
+from dcgan.data.parquet import IMAGE_TYPE, MAX_ROWS
 
 EXPECTED = "expected image: fixed_shape_tensor<float32>[28, 28, 1], label: uint8, no nulls."
 
@@ -56,23 +56,23 @@ BAD_COLUMNS = {
     ),
     "empty": (
         {"image": tensors(BLACK[:0]), "label": GOOD[:0]},
-        f"holds 0 rows; expected 1 to {MAX_ROWS}.",
+        f"has 0 rows; expected 1 to {MAX_ROWS}.",
     ),
     "NaN": (
         {"image": tensors(changed(np.nan)), "label": GOOD},
-        "the column image holds values outside [-1, 1] or not finite.",
+        "the column image has values outside [-1, 1] or not finite.",
     ),
     "infinite": (
         {"image": tensors(changed(np.inf)), "label": GOOD},
-        "the column image holds values outside [-1, 1] or not finite.",
+        "the column image has values outside [-1, 1] or not finite.",
     ),
     "out of range": (
         {"image": tensors(changed(1.001)), "label": GOOD},
-        "the column image holds values outside [-1, 1] or not finite.",
+        "the column image has values outside [-1, 1] or not finite.",
     ),
     "label 10": (
         {"image": tensors(BLACK), "label": pa.array([0, 10], pa.uint8())},
-        "the column label holds 10; expected 0 to 9.",
+        "the column label has the value 10; expected 0 to 9.",
     ),
     "null label": (
         {"image": tensors(BLACK), "label": pa.array([0, None], pa.uint8())},

@@ -4,9 +4,9 @@ import errno
 import gzip
 import os
 
-from dcgan.errors import DataError
-from dcgan.mnist import FILES
-from tasks.web import AbsentError, NetworkError
+from dcgan.data.idx import FILES
+from dcgan.errors import DataError, NetworkError
+from tasks.sources import AbsentError
 
 NAMES = [f"{file.name}.gz" for file in FILES]
 FIRST = NAMES[0]
@@ -19,8 +19,8 @@ def errno_text(number: int) -> str:
 
 
 def both_absent(status: int) -> str:
-    """Return what is said when neither name is there."""
-    return f": neither {FIRST} nor {FIRST[:-3]} is there: the server answers HTTP {status}."
+    """Return the message when neither name exists."""
+    return f": neither {FIRST} nor {FIRST[:-3]} exists: the server answers HTTP {status}."
 
 
 LOST = "the connection failed: "

@@ -1,20 +1,23 @@
 """The pipeline as a flow, through a real Prefect server."""
 
-import json
 from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 from prefect.client.orchestration import get_client
 from prefect.client.schemas.filters import FlowRunFilter, FlowRunFilterId
+from prefect.client.schemas.objects import FlowRun
 from prefect.exceptions import ParameterTypeError
 
 from dcgan.errors import ConfigurationError, DataError, DeviceError, TrainingDivergedError
 from dcgan.recipe import RECIPES
-from flows.train import dcgan, main
-from tasks.report import Summary
+from flows.cli import main
+from flows.train import dcgan
+from tasks.context import open_context
+from tasks.results import Summary
 from tasks.settings import read_settings
-from tasks.tracking.store import MODEL_NAME, Store
+from tracking.store import Store
+from tracking.tags import MODEL_NAME
 
 
 @dataclass(frozen=True)
@@ -25,6 +28,11 @@ class FlowResult:
     summary: Summary
 
 
+def train(source: Path) -> Summary:
+    """Run the whole flow for one epoch."""
+    return dcgan(recipe="smoke", epochs=1, seed=3, source=str(source), device="cpu")
+
+
 @pytest.fixture(scope="module")
 def flow_result(prefect_server, small_folder, tmp_path_factory) -> FlowResult:
     """Run the whole flow once, on the small data set."""
@@ -32,7 +40,7 @@ def flow_result(prefect_server, small_folder, tmp_path_factory) -> FlowResult:
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("DCGAN_STATE", str(state))
         patch.delenv("MLFLOW_TRACKING_URI", raising=False)
-        return FlowResult(state, dcgan(recipe="smoke", epochs=1, seed=3, source=str(small_folder), device="cpu"))
+        return FlowResult(state, train(small_folder))
 
 
 @pytest.fixture
@@ -43,24 +51,41 @@ def result(flow_result, monkeypatch) -> FlowResult:
     return flow_result
 
 
-def flow_run_of(summary):
+def open_store() -> Store:
+    """Return the MLflow store of this process's settings."""
+    return open_context(read_settings()).store
+
+
+def versions() -> list[int]:
+    """Return the numbers of all registered versions, in order."""
+    found = open_store().client.search_model_versions(f"name = '{MODEL_NAME}'")
+    return sorted(int(version.version) for version in found)
+
+
+def flow_run_of(summary: Summary) -> FlowRun:
     """Return the Prefect flow run that the MLflow run names."""
-    run = Store(read_settings()).client.get_run(summary.run_id)
+    run = open_store().client.get_run(summary.run_id)
     with get_client(sync_client=True) as client:
         return client.read_flow_run(run.data.tags["prefect.flow_run_id"])
 
 
-def test_the_summary_says_what_was_made(result):
+def prepared_files(state: Path) -> dict[Path, tuple[int, int]]:
+    """Return inode and time of the last change of every file of the prepared data; a file written again has others."""
+    files = [path for path in (state / "data" / "prepared").rglob("*") if path.is_file()]
+    return {path: (path.stat().st_ino, path.stat().st_mtime_ns) for path in files}
+
+
+def test_the_summary_describes_the_run(result):
     """Every field of the summary is that of the run."""
     summary = result.summary
     assert (summary.experiment, summary.model_name, summary.model_version) == ("dcgan", MODEL_NAME, 1)
     assert (summary.recipe, summary.seed, summary.epochs, summary.steps) == ("smoke", 3, 1, 8)
     assert summary.seconds.keys() == {"download", "prepare", "train", "render", "register", "gate"}
     assert (summary.promoted, summary.quality) == (False, {})
-    assert summary.verdict == "The recipe smoke is not evaluated, so what it trains is never promoted by itself."
+    assert summary.verdict == "The recipe smoke is not evaluated, so its versions are never promoted automatically."
     assert summary.state_dir == result.state
     assert summary.resumed_from_epoch == 0
-    run = Store(read_settings()).client.get_run(summary.run_id)
+    run = open_store().client.get_run(summary.run_id)
     assert run.info.status == "FINISHED"
     assert run.data.metrics["generator_loss"] == summary.metrics["generator_loss"]
 
@@ -77,46 +102,53 @@ def test_every_task_is_completed_once(result):
     assert {task_run.state_name for task_run in task_runs} == {"Completed"}
 
 
-def test_prefect_shows_progress_and_figures(result):
-    """The flow run has a progress artifact that reached the end, and a summary that names the MLflow run."""
+def test_prefect_shows_progress_and_result(result):
+    """The flow run has a progress artifact at 100 %, and a summary that names the MLflow run."""
     flow_run = flow_run_of(result.summary)
     with get_client(sync_client=True) as client:
         answer = client.request("POST", "/artifacts/filter", json={"flow_runs": {"id": {"any_": [str(flow_run.id)]}}})
-    artifacts = {artifact["key"]: artifact for artifact in answer.json()}
+    artifacts = {artifact["key"]: artifact["data"] for artifact in answer.json()}
     assert artifacts.keys() == {"training-progress", "training-summary"}
-    assert json.loads(json.dumps(artifacts["training-progress"]["data"])) == 100
-    assert result.summary.run_id in artifacts["training-summary"]["data"]
+    assert artifacts["training-progress"] == 100
+    assert result.summary.run_id in artifacts["training-summary"]
 
 
 def test_everything_is_written_under_the_state_folder(result):
-    """The data, the run's folder, the database and the artifacts lie there."""
+    """The data, the run's folder, the database and the artifacts are there."""
     assert {"data", "runs", "mlflow.db", "mlartifacts"} <= {path.name for path in result.state.iterdir()}
 
 
 @pytest.mark.slow
-def test_a_second_run_prepares_nothing_and_registers_the_next_version(result, small_folder, log):
-    """The same training again is a new run with the same bits, on the data that is already there."""
-    again = dcgan(recipe="smoke", epochs=1, seed=3, source=str(small_folder), device="cpu")
+def test_a_second_run_prepares_nothing_and_registers_the_next_version(result, small_folder):
+    """The same training again is a new run with the same bits, on the Parquet files that already exist."""
+    registered, prepared = versions(), prepared_files(result.state)
+    assert {path.name for path in prepared} >= {"train.parquet", "test.parquet"}
+    again = train(small_folder)
+    assert prepared_files(result.state) == prepared
     assert again.run_id != result.summary.run_id
-    assert again.model_version == 2
+    assert versions() == [*registered, again.model_version]
+    assert again.model_version == registered[-1] + 1
     assert again.weights_sha256 == result.summary.weights_sha256
 
 
 @pytest.mark.slow
-def test_a_flow_run_started_again_after_its_end_trains_nothing(result, small_folder, monkeypatch):
+def test_a_flow_run_that_is_started_again_after_its_end_trains_nothing(result, small_folder, monkeypatch):
     """Declared dead when all was done, a flow run ends with the run and the version that it has made."""
+    registered = versions()
     monkeypatch.setenv("PREFECT__RUNTIME__FLOW_RUN__ID", str(flow_run_of(result.summary).id))
-    again = dcgan(recipe="smoke", epochs=1, seed=3, source=str(small_folder), device="cpu")
-    assert (again.run_id, again.model_version, again.resumed_from_epoch) == (result.summary.run_id, 1, 1)
+    again = train(small_folder)
+    assert (again.run_id, again.model_version) == (result.summary.run_id, result.summary.model_version)
+    assert again.resumed_from_epoch == 1
     assert again.weights_sha256 == result.summary.weights_sha256
-    client = Store(read_settings()).client
+    assert versions() == registered
+    client = open_store().client
     assert client.get_run(again.run_id).info.status == "FINISHED"
     assert [metric.step for metric in client.get_metric_history(again.run_id, "generator_loss")] == [1]
 
 
 @pytest.mark.usefixtures("prefect_server")
-def test_data_that_is_bad_fails_before_a_run_begins(state, tmp_path):
-    """A source that does not exist fails the flow in a sentence, and MLflow has no run."""
+def test_a_source_that_does_not_exist_fails_before_a_run_begins(state, tmp_path):
+    """The flow fails in one sentence, and MLflow has no run."""
     with pytest.raises(DataError, match="nowhere"):
         dcgan(recipe="smoke", source=str(tmp_path / "nowhere"))
     assert not (state / "mlflow.db").exists()
@@ -124,7 +156,7 @@ def test_data_that_is_bad_fails_before_a_run_begins(state, tmp_path):
 
 @pytest.mark.usefixtures("prefect_server")
 def test_a_flow_run_that_keeps_crashing_is_not_started_again(state, monkeypatch):
-    """Started for the fifth time, a flow run fails in a sentence before anything is fetched."""
+    """Started for the fifth time, a flow run fails in one sentence before anything is downloaded."""
     monkeypatch.setenv("PREFECT__RUNTIME__FLOW_RUN__RUN_COUNT", "5")
     monkeypatch.setenv("PREFECT__RUNTIME__FLOW_RUN__NAME", "able-ant")
     with pytest.raises(ConfigurationError, match=r"^The flow run able-ant crashed 4 times; expected at most 3 crashes"):
@@ -133,8 +165,8 @@ def test_a_flow_run_that_keeps_crashing_is_not_started_again(state, monkeypatch)
 
 
 @pytest.mark.usefixtures("prefect_server")
-def test_a_device_that_is_not_there_fails_at_once(state):
-    """Without a GPU, asking for one fails in a sentence before anything is fetched or tracked."""
+def test_a_device_that_does_not_exist_fails_at_once(state):
+    """Without a GPU, asking for one fails in one sentence before anything is downloaded or tracked."""
     with pytest.raises(DeviceError, match=r"^TensorFlow sees no GPU on this machine; expected at least one "):
         dcgan(recipe="smoke", device="gpu")
     assert not (state / "data").exists()
@@ -143,13 +175,13 @@ def test_a_device_that_is_not_there_fails_at_once(state):
 
 @pytest.mark.slow
 @pytest.mark.usefixtures("prefect_server", "state")
-def test_a_training_that_diverges_is_failed_in_mlflow(small_folder, monkeypatch):
-    """A loss that is not finite ends flow and MLflow run as failed, with the sentence as its note."""
+def test_a_training_run_that_diverges_is_failed_in_mlflow(small_folder, monkeypatch):
+    """A loss that is not finite ends flow run and MLflow run as failed, with the sentence as its note."""
     absurd = RECIPES["smoke"].model_copy(update={"generator_learning_rate": 1e30, "discriminator_learning_rate": 1e30})
     monkeypatch.setitem(RECIPES, "smoke", absurd)
     with pytest.raises(TrainingDivergedError) as failure:
         dcgan(recipe="smoke", source=str(small_folder), device="cpu")
-    store = Store(read_settings())
+    store = open_store()
     (run,) = store.client.search_runs([store.experiment_id])
     assert run.info.status == "FAILED"
     assert run.data.tags["mlflow.note.content"] == str(failure.value)
@@ -157,7 +189,7 @@ def test_a_training_that_diverges_is_failed_in_mlflow(small_folder, monkeypatch)
 
 @pytest.mark.usefixtures("prefect_server")
 def test_parameters_are_refused_before_anything_runs(state):
-    """Prefect refuses what the model refuses."""
+    """Prefect checks a call of the flow as it checks its form."""
     with pytest.raises(ParameterTypeError, match="recipe: Input should be 'fast', 'classic' or 'smoke'"):
         dcgan(recipe="slow")
     assert not (state / "data").exists()
@@ -165,11 +197,24 @@ def test_parameters_are_refused_before_anything_runs(state):
 
 @pytest.mark.slow
 @pytest.mark.usefixtures("prefect_server")
-def test_the_command_writes_its_summary_and_says_where_to_look(result, small_folder, tmp_path, capsys):
-    """`python -m flows.train` ends with exit code 0, the summary as JSON, and the run's id on the terminal."""
-    file = tmp_path / "summary.json"
+def test_the_command_writes_its_summary_and_prints_the_result(result, small_folder, tmp_path, capsys):
+    """`dcgan train` ends with exit code 0, its summary as JSON, and run, version and verdict on the terminal."""
+    file = tmp_path / "new folder" / "summary.json"
     arguments = ["--recipe", "smoke", "--epochs", "1", "--seed", "3", "--source", str(small_folder), "--device", "cpu"]
-    assert main([*arguments, "--summary", str(file)]) == 0
+    assert main(["train", *arguments, "--summary", str(file)]) == 0
     summary = Summary.model_validate_json(file.read_text())
     assert summary.weights_sha256 == result.summary.weights_sha256
-    assert summary.run_id in capsys.readouterr().out
+    printed = capsys.readouterr().out
+    for shown in (summary.run_id, f"{MODEL_NAME} version {summary.model_version}", summary.verdict):
+        assert shown in printed
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("prefect_server", "state")
+def test_a_seed_of_null_is_derived_from_the_flow_run(small_folder, tmp_path):
+    """`--seed null` trains with a seed of the flow run's own, which the summary names."""
+    file = tmp_path / "summary.json"
+    arguments = ["--recipe", "smoke", "--epochs", "1", "--seed", "null", "--source", str(small_folder)]
+    assert main(["train", *arguments, "--device", "cpu", "--summary", str(file)]) == 0
+    summary = Summary.model_validate_json(file.read_text())
+    assert summary.seed == flow_run_of(summary).id.int % 2**31

@@ -1,4 +1,4 @@
-"""Two trainings that begin at the same moment in one state folder that is not there yet."""
+"""Two training runs that begin at the same moment in one state folder that does not exist yet."""
 
 import json
 from contextlib import ExitStack
@@ -7,25 +7,25 @@ import pytest
 from mlflow import MlflowClient
 
 from dcgan.files import TEMPORARY_PREFIX
-from tests.servers import training
+from tests.servers import train_process
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
 
 
-@pytest.mark.parametrize("seeds", [(1, 2), (1, 1)], ids=["two seeds", "the same twice"])
-def test_two_trainings_at_once(seeds, small_folder, tmp_path):
-    """Each has its own run, with every epoch once, and its own version; the same training ends in the same bits."""
+@pytest.mark.parametrize("seeds", [(1, 2), (1, 1)], ids=["different seeds", "equal seeds"])
+def test_two_training_runs_at_once(seeds, small_folder, tmp_path):
+    """Each has its own run, with every epoch once, and its own version; equal seeds end in equal bits."""
     state = tmp_path / "state"
     files = [tmp_path / f"{number}.json" for number in range(2)]
     with ExitStack() as stack:
         processes = [
             stack.enter_context(
-                training(state, "--seed", str(seed), "--source", str(small_folder), "--summary", str(file))
+                train_process(state, "--seed", str(seed), "--source", str(small_folder), "--summary", str(file))
             )
             for seed, file in zip(seeds, files, strict=True)
         ]
-        said = [process.stderr.read() for process in processes]
-        assert [process.wait() for process in processes] == [0, 0], "\n".join(said)
+        logs = [process.stderr.read() for process in processes]
+        assert [process.wait() for process in processes] == [0, 0], "\n".join(logs)
     summaries = [json.loads(file.read_text()) for file in files]
     assert {summary["model_version"] for summary in summaries} == {1, 2}
     assert len({summary["run_id"] for summary in summaries}) == 2
@@ -38,5 +38,5 @@ def test_two_trainings_at_once(seeds, small_folder, tmp_path):
         for name in summary["metrics"]:
             assert [metric.step for metric in client.get_metric_history(summary["run_id"], name)] == [1, 2], name
         assert len(client.list_artifacts(summary["run_id"], "images")) == 6
-    assert len(list((state / "data" / "prepared").iterdir())) == 1
+    assert len([path for path in (state / "data" / "prepared").iterdir() if path.is_dir()]) == 1
     assert list(state.rglob(f"{TEMPORARY_PREFIX}*")) == []

@@ -1,6 +1,6 @@
-"""`make ui` at an address that is not the default: without the passwords nobody gets in, with them everything works.
+"""`make ui` at another address than the default: without the passwords nobody gets in, with them everything works.
 
-The address is loopback's second one, so that nothing of this leaves the machine.
+The address is a second one of the loopback, so that nothing leaves the machine.
 """
 
 import os
@@ -13,7 +13,7 @@ import httpx
 import psutil
 import pytest
 
-from tests.desk import CHECKOUT, Desk, read_until_ready, start_desk
+from tests.service_stack import CHECKOUT, ServiceStack, read_until_ready, start_stack
 
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(900)]
 
@@ -30,77 +30,77 @@ RUNS = "api/2.0/mlflow/runs/search"
 
 
 @pytest.fixture(scope="module")
-def guarded(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Desk]:
-    """Yield a desk with passwords, which has said that everything runs."""
-    desk = start_desk(tmp_path_factory.mktemp("guarded") / "state", ADDRESS, DCGAN_LISTEN=ADDRESS, **PASSWORDS)
-    read_until_ready(desk)
-    yield desk
-    desk.process.terminate()
-    desk.process.communicate(timeout=120)
+def protected(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServiceStack]:
+    """Yield a service stack with passwords, which has printed that everything runs."""
+    stack = start_stack(tmp_path_factory.mktemp("protected") / "state", ADDRESS, DCGAN_LISTEN=ADDRESS, **PASSWORDS)
+    read_until_ready(stack)
+    yield stack
+    stack.process.terminate()
+    stack.process.communicate(timeout=120)
 
 
 @pytest.fixture(scope="module")
-def smoke(guarded: Desk) -> str:
-    """Return the id of a flow run that `prefect deployment run` saw complete on the guarded servers."""
-    guarded.deploy()
-    done = guarded.run_prefect("deployment", "run", "dcgan/smoke", "--param", "source=bundled", "--watch")
+def smoke(protected: ServiceStack) -> str:
+    """Return the id of a flow run that `prefect deployment run` saw complete on these servers."""
+    protected.deploy()
+    done = protected.run_prefect("deployment", "run", "dcgan/smoke", "--param", "source=bundled", "--watch")
     assert done.returncode == 0, done.stdout + done.stderr
     return re.search(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}", done.stdout)[0]
 
 
 @pytest.mark.parametrize("password", [None, "a-password-that-is-wrong"])
-def test_nobody_gets_in_without_the_password(guarded: Desk, password: str | None) -> None:
-    """Both servers answer 401 to who has no password, or a wrong one."""
+def test_nobody_gets_in_without_the_password(protected: ServiceStack, password: str | None) -> None:
+    """Both servers answer 401 to a request without a password or with a wrong one."""
     auth = (USER, password) if password else None
-    assert httpx.post(f"{guarded.prefect}/flow_runs/filter", json={}, auth=auth, timeout=30).status_code == 401
-    assert httpx.post(f"{guarded.mlflow}/{RUNS}", json={}, auth=auth, timeout=30).status_code == 401
-    assert httpx.get(guarded.mlflow, auth=auth, timeout=30).status_code == 401
+    assert httpx.post(f"{protected.prefect}/flow_runs/filter", json={}, auth=auth, timeout=30).status_code == 401
+    assert httpx.post(f"{protected.mlflow}/{RUNS}", json={}, auth=auth, timeout=30).status_code == 401
+    assert httpx.get(protected.mlflow, auth=auth, timeout=30).status_code == 401
 
 
-def test_a_deployment_runs_with_the_passwords(guarded: Desk, smoke: str) -> None:
-    """`make deploy` and the worker get in, and the training that it starts is recorded."""
-    flow_run = httpx.get(f"{guarded.prefect}/flow_runs/{smoke}", auth=(USER, PREFECT_PASSWORD), timeout=30)
+def test_a_deployment_runs_with_the_passwords(protected: ServiceStack, smoke: str) -> None:
+    """`make deploy` and the worker get in, and the training run that the worker starts is recorded."""
+    flow_run = httpx.get(f"{protected.prefect}/flow_runs/{smoke}", auth=(USER, PREFECT_PASSWORD), timeout=30)
     assert flow_run.json()["state_type"] == "COMPLETED"
     found = httpx.post(
-        f"{guarded.mlflow}/{RUNS}", json={"experiment_ids": ["1"]}, auth=(USER, MLFLOW_PASSWORD), timeout=30
+        f"{protected.mlflow}/{RUNS}", json={"experiment_ids": ["1"]}, auth=(USER, MLFLOW_PASSWORD), timeout=30
     )
     (run,) = found.json()["runs"]
     assert run["info"]["status"] == "FINISHED"
     assert {"key": "prefect.flow_run_id", "value": smoke} in run["data"]["tags"]
 
 
-def test_no_other_page_may_ask(guarded: Desk) -> None:
-    """The servers' own pages may ask them, a page of another host may not."""
-    own = guarded.mlflow
+def test_pages_of_other_hosts_are_refused(protected: ServiceStack) -> None:
+    """The servers' own pages may use them, a page of another host may not."""
+    own = protected.mlflow
     for origin, allowed in ((own, True), ("http://example.org", False)):
         answer = httpx.post(
             f"{own}/{RUNS}", json={}, auth=(USER, MLFLOW_PASSWORD), headers={"Origin": origin}, timeout=30
         )
         assert (answer.status_code != 403) is allowed
-    own = guarded.prefect.removesuffix("/api")
+    own = protected.prefect.removesuffix("/api")
     for origin, allowed in ((own, True), ("http://example.org", False)):
-        asked = {"Origin": origin, "Access-Control-Request-Method": "POST"}
-        answer = httpx.options(f"{guarded.prefect}/flow_runs/filter", headers=asked, timeout=30)
+        headers = {"Origin": origin, "Access-Control-Request-Method": "POST"}
+        answer = httpx.options(f"{protected.prefect}/flow_runs/filter", headers=headers, timeout=30)
         assert ("access-control-allow-origin" in answer.headers) is allowed
 
 
 @pytest.mark.usefixtures("smoke")
-def test_the_passwords_are_nowhere_to_be_read(guarded: Desk) -> None:
-    """No command line and no file of the state folder holds a password; MLflow's users are in a folder of one's own."""
+def test_the_passwords_cannot_be_read_anywhere(protected: ServiceStack) -> None:
+    """No command line and no file of the state folder contains one; only its user may open the folder of MLflow's."""
     secrets = [PREFECT_PASSWORD.encode(), MLFLOW_PASSWORD.encode()]
-    commands = [" ".join(process.cmdline()).encode() for process in (psutil.Process(), *guarded.family())]
-    files = [path for path in guarded.state.rglob("*") if path.is_file()]
+    commands = [" ".join(process.cmdline()).encode() for process in (psutil.Process(), *protected.processes())]
+    files = [path for path in protected.state.rglob("*") if path.is_file()]
     assert {path.name for path in files} >= {"prefect.log", "mlflow.log", "worker-cpu.log", "mlflow.ini"}
     texts = [*commands, *(path.read_bytes() for path in files)]
     assert [text[:200] for text in texts if any(secret in text for secret in secrets)] == []
-    assert (guarded.state / "access").stat().st_mode & 0o777 == 0o700
+    assert (protected.state / "access").stat().st_mode & 0o777 == 0o700
 
 
-def test_only_that_address_is_listened_on(guarded: Desk) -> None:
-    """The servers are at the address that was named, and at no other; the workers' own ports stay on 127.0.0.1."""
+def test_only_that_address_is_listened_on(protected: ServiceStack) -> None:
+    """The servers listen at the configured address and at no other; the workers' own ports stay on 127.0.0.1."""
     listening = [
         ("operations.worker" in process.cmdline(), connection.laddr.ip)
-        for process in guarded.family()
+        for process in protected.processes()
         for connection in process.net_connections()
         if connection.status == psutil.CONN_LISTEN
     ]
@@ -108,18 +108,18 @@ def test_only_that_address_is_listened_on(guarded: Desk) -> None:
     assert {ip for is_worker, ip in listening if is_worker} <= {"127.0.0.1"}
 
 
-def test_another_password_is_one_sentence(guarded: Desk) -> None:
-    """MLflow keeps the password of its first start; another one is told before a training fails for it."""
-    program = "from operations.addresses import ServerSettings as S; from operations import programs as p; "
+def test_another_password_is_one_sentence(protected: ServiceStack) -> None:
+    """MLflow keeps the password of its first start; another one is reported before a training run fails for it."""
+    program = "from operations.servers import ServerSettings, require_mlflow_login; "
     done = subprocess.run(
-        [sys.executable, "-c", f"{program} p.demand_mlflow_entry(S())"],
+        [sys.executable, "-c", f"{program} require_mlflow_login(ServerSettings())"],
         cwd=CHECKOUT,
-        env={**os.environ, **guarded.environment, "MLFLOW_TRACKING_PASSWORD": "a-password-that-is-wrong"},
+        env={**os.environ, **protected.environment, "MLFLOW_TRACKING_PASSWORD": "a-password-that-is-wrong"},
         capture_output=True,
         text=True,
         check=False,
     )
     assert done.stderr.splitlines()[-1].removeprefix("dcgan.errors.ConfigurationError: ") == (
-        f"MLflow's server at {guarded.mlflow} refuses MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD; "
-        f"expected those of its first start, which it keeps in {guarded.state / 'access'}."
+        f"MLflow's server at {protected.mlflow} refuses MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD; "
+        f"expected those of its first start, which it keeps in {protected.state / 'access'}."
     )

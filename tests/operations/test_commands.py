@@ -1,4 +1,4 @@
-"""`make ui` and `make deploy` where they cannot do their work: one sentence and exit code 1."""
+"""The commands `ui`, `deploy`, `env` and `worker`: help, bad arguments, one sentence for each failure."""
 
 import os
 import socket
@@ -9,18 +9,69 @@ from pathlib import Path
 
 import pytest
 
-CHECKOUT = Path(__file__).resolve().parents[2]
+from operations import deploy, env, ui, worker
+from tests.service_stack import CHECKOUT
+
+COMMANDS = {"ui": ui.main, "deploy": deploy.main, "env": env.main, "worker": worker.main}
 
 
 @pytest.fixture
-def taken_port() -> Iterator[int]:
-    """Yield a port of loopback that another program holds, and that answers nothing."""
+def used_port() -> Iterator[int]:
+    """Yield a loopback port that another program uses without answering."""
     with socket.create_server(("127.0.0.1", 0)) as other:
         yield other.getsockname()[1]
 
 
+@pytest.fixture
+def no_process(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let every attempt to start a process, or to run Prefect's command line, fail."""
+
+    def refuse(*arguments: object, **_: object) -> None:
+        raise AssertionError(f"started: {arguments}")
+
+    monkeypatch.setattr(subprocess, "Popen", refuse)
+    monkeypatch.setattr(worker, "app", refuse)
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+@pytest.mark.usefixtures("no_process")
+def test_help_starts_nothing(name: str, state: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """`--help` prints the usage and ends with exit code 0."""
+    with pytest.raises(SystemExit) as ended:
+        COMMANDS[name](["--help"])
+    assert ended.value.code == 0
+    assert capsys.readouterr().out.startswith(f"usage: dcgan {name} [-h]")
+    assert not state.exists()
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+@pytest.mark.usefixtures("no_process")
+def test_unknown_arguments_are_refused(name: str, state: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """An argument that the command does not know is named, with exit code 2."""
+    known = ["--pool", "cpu"] if name == "worker" else []
+    with pytest.raises(SystemExit) as ended:
+        COMMANDS[name]([*known, "--verbose"])
+    assert ended.value.code == 2
+    assert capsys.readouterr().err.endswith(f"dcgan {name}: error: unrecognized arguments: --verbose\n")
+    assert not state.exists()
+
+
+@pytest.mark.usefixtures("state")
+@pytest.mark.parametrize("name", ["ui", "deploy", "env"])
+def test_an_unusable_url_is_one_sentence(
+    name: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The sentence names the setting, with exit code 1 and without a traceback."""
+    monkeypatch.setenv("PREFECT_API_URL", "localhost:4200")
+    assert COMMANDS[name]([]) == 1
+    assert capsys.readouterr() == (
+        "",
+        "error: The setting PREFECT_API_URL is 'localhost:4200'; expected an address like http://HOST:PORT.\n",
+    )
+
+
 def run(module: str, state: Path, **environment: str) -> subprocess.CompletedProcess[str]:
-    """Run a command of operations to its end."""
+    """Run a module of operations until it ends."""
     return subprocess.run(
         [sys.executable, "-m", f"operations.{module}"],
         cwd=CHECKOUT,
@@ -31,35 +82,43 @@ def run(module: str, state: Path, **environment: str) -> subprocess.CompletedPro
     )
 
 
-def test_ui_says_which_port_is_taken(state: Path, taken_port: int) -> None:
-    """A taken port is told before anything is started."""
-    done = run("ui", state, PREFECT_API_URL=f"http://127.0.0.1:{taken_port}/api")
+def test_ui_names_a_port_that_is_used(state: Path, used_port: int) -> None:
+    """A port that is used is reported before anything is started."""
+    done = run("ui", state, PREFECT_API_URL=f"http://127.0.0.1:{used_port}/api")
     assert done.returncode == 1
     assert done.stdout == ""
     assert done.stderr == (
-        f"error: Port {taken_port} of 127.0.0.1 cannot be used (Address already in use): stop what holds it, "
+        f"error: Port {used_port} of 127.0.0.1 cannot be used (Address already in use): stop the program that uses it, "
         "or set PREFECT_API_URL to an address with another port.\n"
     )
     assert list((state / "logs").iterdir()) == []
 
 
 @pytest.mark.slow
-def test_deploy_says_that_no_server_answers(state: Path, taken_port: int) -> None:
-    """Where no Prefect server answers, the way to start one is told."""
-    done = run("deploy", state, PREFECT_API_URL=f"http://127.0.0.1:{taken_port}/api")
+def test_deploy_reports_that_no_server_answers(state: Path, used_port: int) -> None:
+    """If Prefect's server does not answer, the sentence says how to start one."""
+    done = run("deploy", state, PREFECT_API_URL=f"http://127.0.0.1:{used_port}/api")
     assert done.returncode == 1
     assert done.stderr == (
-        f"error: Prefect's server at http://127.0.0.1:{taken_port}/api does not answer: start it with 'make ui', "
-        "or set PREFECT_API_URL to the API of one that runs.\n"
+        f"error: Prefect's server at http://127.0.0.1:{used_port}/api does not answer: start it with 'make ui', "
+        "or set PREFECT_API_URL to the API of a server that runs.\n"
     )
 
 
-@pytest.mark.parametrize("module", ["ui", "deploy"])
-def test_unusable_address_is_one_sentence(module: str, state: Path) -> None:
-    """An address that is none is refused by the name of its setting, without a traceback."""
-    done = run(module, state, PREFECT_API_URL="localhost:4200")
-    assert done.returncode == 1
-    assert done.stdout == ""
-    assert done.stderr == (
-        "error: The setting PREFECT_API_URL is 'localhost:4200'; expected an address like http://HOST:PORT.\n"
+def test_a_shell_evaluates_the_exports(tmp_path: Path) -> None:
+    """After `eval`, the shell knows both servers, the state folder and this Python's programs; twice is the same."""
+    state = tmp_path / "a state's folder"
+    environment = {**os.environ, "DCGAN_STATE": str(state)}
+    for name in ("PREFECT_API_URL", "MLFLOW_TRACKING_URI", "PREFECT_HOME", "DO_NOT_TRACK"):
+        environment.pop(name, None)
+    once = f'eval "$({sys.executable} -m operations.env)"'
+    show = 'echo "$PREFECT_API_URL|$MLFLOW_TRACKING_URI|$DCGAN_STATE|$PREFECT_HOME|$DO_NOT_TRACK"; command -v prefect'
+    program = f"{once}; {show}; {once}; {show}"
+    done = subprocess.run(
+        ["sh", "-c", program], cwd=CHECKOUT, env=environment, capture_output=True, text=True, check=True
     )
+    expected = [
+        f"http://127.0.0.1:4200/api|http://127.0.0.1:5000|{state}|{state}/prefect|1",
+        str(Path(sys.executable).parent / "prefect"),
+    ]
+    assert done.stdout.splitlines() == expected * 2

@@ -1,4 +1,4 @@
-"""A training that is dead, or is only taken for dead: its flow run goes on under another worker, in one MLflow run."""
+"""A training run that is dead, or only declared dead: another worker resumes it in the same MLflow run."""
 
 import os
 import re
@@ -13,11 +13,11 @@ import psutil
 import pytest
 from mlflow import MlflowClient
 
-from operations import programs
-from operations.addresses import ServerSettings
 from operations.deploy import deploy
-from operations.processes import Child, Fleet
-from tests.desk import CHECKOUT, free_port
+from operations.servers import ServerSettings, worker_command, worker_environment
+from operations.supervisor import Service, Supervisor
+from operations.ui import start_servers
+from tests.service_stack import free_port
 
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(900)]
 
@@ -35,30 +35,33 @@ def settings(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> ServerSettings:
 
 
 @pytest.fixture
-def fleet(settings: ServerSettings) -> Iterator[Fleet]:
-    """Yield a fleet of both servers, which answer and know the deployments and automations."""
-    fleet = Fleet(settings.logs, Event())
-    environment = programs.server_environment(settings)
-    for name, command in (("prefect", programs.prefect_server), ("mlflow", programs.mlflow_server)):
-        fleet.start(name, command(settings), CHECKOUT, environment)
-    fleet.wait_until(lambda: programs.prefect_answers(settings), "Prefect's server", 180)
-    fleet.wait_until(lambda: programs.mlflow_answers(settings), "MLflow's server", 180)
-    deploy(settings)
-    yield fleet
-    fleet.end(())
+def supervisor(settings: ServerSettings) -> Iterator[Supervisor]:
+    """Yield the supervisor of both servers, which answer and know the deployments and automations."""
+    supervisor = Supervisor(settings.logs, Event())
+    try:
+        start_servers(settings, supervisor)
+        deploy(settings)
+        yield supervisor
+    finally:
+        supervisor.stop()
 
 
 @pytest.fixture
-def first_worker(settings: ServerSettings, fleet: Fleet, tmp_path: Path) -> Iterator[Child]:
-    """Yield a worker that may die; it has a fleet of its own, which does not mind."""
-    own = Fleet(tmp_path / "first", Event())
-    worker = own.start("first", programs.worker("cpu", "first"), CHECKOUT, programs.environment(settings))
-    yield worker
-    own.end([worker])
+def first_worker(settings: ServerSettings, supervisor: Supervisor, tmp_path: Path) -> Iterator[Service]:
+    """Yield a worker that may die, because the other supervisor does not watch it."""
+    own = Supervisor(tmp_path / "first", Event())
+    yield start_worker(settings, own, "first")
+    own.stop()
+
+
+def start_worker(settings: ServerSettings, supervisor: Supervisor, name: str) -> Service:
+    """Start a worker of the pool `cpu`."""
+    command = worker_command("cpu", name)
+    return supervisor.start(name, command, worker_environment(settings), is_worker=True)
 
 
 def run_deployment(settings: ServerSettings) -> str:
-    """Start a training of several epochs through its deployment, and return the flow run's id."""
+    """Start a training run of several epochs through its deployment, and return the flow run's id."""
     command = ["deployment", "run", "dcgan/smoke", "--param", f"epochs={EPOCHS}", "--param", "source=bundled"]
     done = subprocess.run(
         [sys.executable, "-m", "prefect", "--no-prompt", *command],
@@ -71,12 +74,12 @@ def run_deployment(settings: ServerSettings) -> str:
 
 
 def flow_run(settings: ServerSettings, flow_run_id: str) -> dict[str, object]:
-    """Return what Prefect's API knows of a flow run."""
+    """Return what Prefect's API knows about a flow run."""
     return httpx.get(f"{settings.prefect.url}/flow_runs/{flow_run_id}", timeout=30).raise_for_status().json()
 
 
-def test_another_worker_goes_on_with_the_same_mlflow_run(
-    settings: ServerSettings, fleet: Fleet, first_worker: Child
+def test_another_worker_resumes_the_same_mlflow_run(
+    settings: ServerSettings, supervisor: Supervisor, first_worker: Service
 ) -> None:
     """After SIGKILL the silent run becomes Crashed, is scheduled again, and completes the one MLflow run it began."""
     client = MlflowClient(settings.mlflow.url)
@@ -85,16 +88,16 @@ def test_another_worker_goes_on_with_the_same_mlflow_run(
         return [int(run.data.tags.get("dcgan.recorded_epochs", 0)) for run in client.search_runs(["1"])]
 
     flow_run_id = run_deployment(settings)
-    fleet.wait_until(lambda: max(recorded(), default=0) >= 1, "The first epoch", 300)
-    for victim in [*first_worker.started(), *first_worker.session()]:
+    supervisor.wait_until(lambda: max(recorded(), default=0) >= 1, "The first epoch", 300)
+    for victim in [*first_worker.children(), *first_worker.session()]:
         victim.kill()
     first_worker.process.wait()
     assert flow_run(settings, flow_run_id)["state_type"] == "RUNNING"
     assert max(recorded()) < EPOCHS
 
-    fleet.start("second", programs.worker("cpu", "second"), CHECKOUT, programs.environment(settings))
-    fleet.wait_until(lambda: flow_run(settings, flow_run_id)["run_count"] == 2, "Another start", SILENCE_SECONDS)
-    fleet.wait_until(lambda: flow_run(settings, flow_run_id)["state_type"] == "COMPLETED", "The training", 300)
+    start_worker(settings, supervisor, "second")
+    supervisor.wait_until(lambda: flow_run(settings, flow_run_id)["run_count"] == 2, "Another start", SILENCE_SECONDS)
+    supervisor.wait_until(lambda: flow_run(settings, flow_run_id)["state_type"] == "COMPLETED", "The training run", 300)
 
     (run,) = client.search_runs(["1"])
     assert run.info.status == "FINISHED"
@@ -102,18 +105,18 @@ def test_another_worker_goes_on_with_the_same_mlflow_run(
     assert steps == list(range(1, EPOCHS + 1))
 
 
-def test_a_training_taken_for_dead_gives_way_to_its_successor(
-    settings: ServerSettings, fleet: Fleet, first_worker: Child
+def test_a_run_that_was_declared_dead_gives_way_to_its_successor(
+    settings: ServerSettings, supervisor: Supervisor, first_worker: Service
 ) -> None:
-    """A machine hangs and is declared dead; awake again, its training stops and leaves run and flow run as they are."""
+    """A machine hangs and is declared dead; awake again, its process stops and changes neither run nor flow run."""
     client = MlflowClient(settings.mlflow.url)
 
     def tag(name: str) -> str:
         return next((run.data.tags.get(name, "") for run in client.search_runs(["1"])), "")
 
     flow_run_id = run_deployment(settings)
-    fleet.wait_until(lambda: tag("dcgan.recorded_epochs") != "", "The first epoch", 300)
-    trainers = first_worker.started()
+    supervisor.wait_until(lambda: tag("dcgan.recorded_epochs") != "", "The first epoch", 300)
+    trainers = first_worker.children()
     for process in trainers:
         process.suspend()
     assert int(tag("dcgan.recorded_epochs")) < EPOCHS
@@ -122,17 +125,17 @@ def test_a_training_taken_for_dead_gives_way_to_its_successor(
     assert trainers
     assert all(process.is_running() for process in trainers)
 
-    fleet.start("second", programs.worker("cpu", "second"), CHECKOUT, programs.environment(settings))
-    fleet.wait_until(lambda: tag("dcgan.lease") != held_by, "The successor", SILENCE_SECONDS)
+    start_worker(settings, supervisor, "second")
+    supervisor.wait_until(lambda: tag("dcgan.lease") != held_by, "The successor", SILENCE_SECONDS)
     for process in trainers:
         process.resume()
     _, alive = psutil.wait_procs(trainers, timeout=120)
     assert alive == []
     assert first_worker.process.poll() is None
-    said = first_worker.log.read_text()
-    assert re.search(r"The MLflow run \w{32} was taken over by .*; this process stops and records nothing more\.", said)
+    log = first_worker.log.read_text()
+    assert re.search(r"The MLflow run \w{32} was taken over by .*; this process stops and records nothing more\.", log)
 
-    fleet.wait_until(lambda: flow_run(settings, flow_run_id)["state_type"] == "COMPLETED", "The training", 300)
+    supervisor.wait_until(lambda: flow_run(settings, flow_run_id)["state_type"] == "COMPLETED", "The training run", 300)
     states = httpx.get(f"{settings.prefect.url}/flow_run_states/", params={"flow_run_id": flow_run_id}).json()
     ends = [state["type"] for state in states if state["type"] in ("CRASHED", "FAILED", "CANCELLED", "COMPLETED")]
     assert ends == ["CRASHED", "COMPLETED"]
@@ -144,7 +147,7 @@ def test_a_training_taken_for_dead_gives_way_to_its_successor(
 
 
 def declare_crashed(settings: ServerSettings, flow_run_id: str) -> None:
-    """Do what the automation does when it hears no heartbeat."""
+    """Do what the automation does when a flow run sends no heartbeat."""
     body = {"state": {"type": "CRASHED", "message": "No heartbeat for two minutes."}, "force": False}
     answer = httpx.post(f"{settings.prefect.url}/flow_runs/{flow_run_id}/set_state", json=body, timeout=30)
     assert answer.raise_for_status().json()["status"] == "ACCEPT"

@@ -1,4 +1,4 @@
-"""prefect.yaml: nothing in it is dropped in silence, and every deployment fits its flow."""
+"""prefect.yaml: nothing in it is silently ignored, and every deployment fits its flow."""
 
 from pathlib import Path
 from typing import Any
@@ -19,7 +19,7 @@ from prefect.workers.process import ProcessVariables
 from pydantic import BaseModel
 
 from operations.deploy import ONE_AT_A_TIME
-from operations.programs import POOLS
+from operations.servers import POOLS
 
 CHECKOUT = Path(__file__).resolve().parents[2]
 PROJECT: dict[str, Any] = yaml.safe_load((CHECKOUT / "prefect.yaml").read_text())
@@ -28,9 +28,9 @@ DEPLOYMENTS: dict[str, dict[str, Any]] = {each["name"]: each for each in PROJECT
 each_deployment = pytest.mark.parametrize("deployment", DEPLOYMENTS.values(), ids=DEPLOYMENTS.keys())
 
 
-def unknown(given: dict[str, Any], model: type[BaseModel]) -> set[str]:
+def unknown(keys: dict[str, Any], model: type[BaseModel]) -> set[str]:
     """Return the keys that `model` would ignore."""
-    return set(given) - {field.alias or name for name, field in model.model_fields.items()}
+    return set(keys) - {field.alias or name for name, field in model.model_fields.items()}
 
 
 def flow_of(deployment: dict[str, Any]) -> Flow[..., Any]:
@@ -46,14 +46,14 @@ def test_deployments_are_the_documented_ones() -> None:
 
 
 def test_top_level_keys_are_known() -> None:
-    """Prefect ignores a misspelt key of prefect.yaml without a word; here it fails."""
+    """Prefect silently ignores a misspelt key of prefect.yaml; here it fails."""
     assert unknown(PROJECT, PrefectYamlModel) == set()
     assert unknown({"deployment": []}, PrefectYamlModel) == {"deployment"}
 
 
 @each_deployment
 def test_deployment_keys_are_known(deployment: dict[str, Any]) -> None:
-    """So it is for the keys of a deployment, its work pool, schedules and job variables."""
+    """A misspelt key of a deployment, its work pool, a schedule or its job variables fails too."""
     assert unknown(deployment, DeploymentConfig) == set()
     assert unknown(deployment["work_pool"], WorkPoolConfig) == set()
     assert unknown(deployment["work_pool"].get("job_variables", {}), ProcessVariables) == set()
@@ -62,7 +62,7 @@ def test_deployment_keys_are_known(deployment: dict[str, Any]) -> None:
 
 
 def test_pull_steps_exist_and_name_no_machine() -> None:
-    """The steps are Prefect's own, and the checkout's place is left to the worker."""
+    """The steps are Prefect's own, and the worker decides where the checkout is."""
     names = [name for step in PROJECT["pull"] for name in step]
     assert names == ["prefect.deployments.steps.set_working_directory"]
     assert hasattr(steps, names[0].rsplit(".", 1)[1])
@@ -71,7 +71,7 @@ def test_pull_steps_exist_and_name_no_machine() -> None:
 
 @each_deployment
 def test_parameters_fit_the_flow(deployment: dict[str, Any]) -> None:
-    """The parameters are the flow's own, and its validation takes them."""
+    """The parameters are the flow's own, and its validation accepts them."""
     flow = flow_of(deployment)
     parameters = deployment.get("parameters", {})
     assert set(parameters) <= set(flow.parameters.properties)
@@ -80,7 +80,7 @@ def test_parameters_fit_the_flow(deployment: dict[str, Any]) -> None:
 
 @each_deployment
 def test_work_pool_is_one_that_has_a_worker(deployment: dict[str, Any]) -> None:
-    """`make deploy` makes the pool, and `make ui` starts a worker for it."""
+    """`make deploy` creates the pool, and `make ui` starts a worker for it."""
     assert deployment["work_pool"]["name"] in POOLS
 
 
@@ -99,6 +99,6 @@ def test_retraining_is_weekly_in_a_timezone_and_one_at_a_time() -> None:
 
 
 @each_deployment
-def test_no_deployment_has_a_lease(deployment: dict[str, Any]) -> None:
-    """A concurrency limit of a deployment would cancel a training whose Prefect server is away for some minutes."""
+def test_no_deployment_has_a_concurrency_limit(deployment: dict[str, Any]) -> None:
+    """Such a limit would cancel a training run whose Prefect server is unreachable for some minutes."""
     assert "concurrency_limit" not in deployment

@@ -1,4 +1,4 @@
-"""The locks in requirements/: complete, anonymous, and within pyproject's bounds."""
+"""The locks in requirements/: complete, bound to no index, and within the bounds of pyproject.toml."""
 
 import re
 import tomllib
@@ -30,15 +30,15 @@ def locked(name: str) -> dict[str, str]:
 
 @pytest.mark.parametrize("name", LOCKS)
 def test_every_requirement_is_pinned_and_hashed(name: str) -> None:
-    """What pip's --require-hashes demands: an exact version and a SHA-256 for each."""
-    wanted = re.compile(r"[A-Za-z0-9._-]+==\S+( ; [^-]+)?( +--hash=sha256:[0-9a-f]{64})+ *")
-    assert [line[:80] for line in entries(name) if not wanted.fullmatch(line)] == []
+    """Each requirement has an exact version and a SHA-256, as pip's --require-hashes expects."""
+    expected = re.compile(r"[A-Za-z0-9._-]+==\S+( ; [^-]+)?( +--hash=sha256:[0-9a-f]{64})+ *")
+    assert [line[:80] for line in entries(name) if not expected.fullmatch(line)] == []
     assert len(entries(name)) > 50
 
 
 @pytest.mark.parametrize("name", LOCKS)
 def test_no_lock_names_an_index(name: str) -> None:
-    """Nobody else's index, nor this one's, is asked for: no host, no path, no option but hashes."""
+    """No host, no path and no option but hashes is in a lock, so that it works with any index."""
     assert re.findall(r"\w+://\S+|--(?!hash)\S+|^-\w.*", text(name), flags=re.MULTILINE) == []
 
 
@@ -53,11 +53,11 @@ def test_no_lock_names_an_index(name: str) -> None:
 def test_bounds_admit_what_is_locked(name: str, requirements: list[str]) -> None:
     """Every dependency of pyproject.toml is in the lock, at a version within its bounds."""
     versions = locked(name)
-    wanted = [Requirement(requirement) for requirement in requirements]
-    assert [str(one) for one in wanted if not one.specifier.contains(versions[canonicalize_name(one.name)])] == []
+    required = [Requirement(requirement) for requirement in requirements]
+    assert [str(one) for one in required if not one.specifier.contains(versions[canonicalize_name(one.name)])] == []
 
 
 @pytest.mark.parametrize("name", ["dev", "gpu"])
-def test_other_locks_hold_the_application(name: str) -> None:
+def test_other_locks_contain_the_application(name: str) -> None:
     """Installing a larger lock over the application's changes none of its packages."""
     assert locked("app").items() <= locked(name).items()

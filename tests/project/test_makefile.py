@@ -1,5 +1,6 @@
-"""The Makefile: what `make help` says and what `make train` passes on."""
+"""The Makefile: what `make help` says, what `make train` passes on, and which variables are refused."""
 
+import inspect
 import os
 import re
 import shlex
@@ -8,30 +9,42 @@ from pathlib import Path
 
 import pytest
 
-from flows.parameters import TrainParameters
+from flows.train import dcgan
 
 CHECKOUT = Path(__file__).resolve().parents[2]
+PARAMETERS = list(inspect.signature(dcgan.fn).parameters)
+
+
+def run_make(*arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
+    """Run make in the checkout."""
+    # MAKEFLAGS: otherwise this make would take itself for a child of the one that runs the tests
+    inherited = {name: value for name, value in os.environ.items() if name not in ("MAKEFLAGS", "MAKELEVEL")}
+    return subprocess.run(
+        ["make", *arguments],
+        cwd=CHECKOUT,
+        env={**inherited, **environment},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
 
 
 def make(*arguments: str, **environment: str) -> str:
     """Return what make prints in the checkout."""
-    # MAKEFLAGS: under `make test` this make would else take itself for its child
-    inherited = {name: value for name, value in os.environ.items() if name not in ("MAKEFLAGS", "MAKELEVEL")}
-    done = subprocess.run(
-        ["make", *arguments], cwd=CHECKOUT, env={**inherited, **environment}, capture_output=True, text=True, check=True
-    )
+    done = run_make(*arguments, **environment)
+    assert done.returncode == 0, done.stderr
     return done.stdout
 
 
 def targets() -> set[str]:
-    """Return the targets that a person may name."""
+    """Return the targets that a user may name."""
     return set(re.findall(r"^([a-z][a-z0-9-]*):", (CHECKOUT / "Makefile").read_text(), flags=re.MULTILINE))
 
 
 def train_flags(*variables: str, **environment: str) -> list[str]:
     """Return the flags that `make train` would give to the pipeline."""
     command = make("--dry-run", "--old-file=.venv/installed-app", "train", *variables, **environment)
-    return shlex.split(command.split("-m flows.train", 1)[1].replace("\\\n", " "))
+    return shlex.split(command.split("/dcgan train", 1)[1].replace("\\\n", " "))
 
 
 def test_help_explains_every_target() -> None:
@@ -42,33 +55,50 @@ def test_help_explains_every_target() -> None:
 
 
 def test_promised_targets_exist() -> None:
-    """The targets that the documents and the CI rely on are there."""
-    promised = {"help", "setup", "train", "test", "test-e2e", "test-browser", "check", "fix", "bench", "ui", "deploy"}
-    assert promised | {"clean", "lock"} <= targets()
+    """The targets that the documents and the CI rely on exist."""
+    promised = {"help", "setup", "train", "test", "test-slow", "test-e2e", "test-browser", "check", "fix", "docs"}
+    assert promised | {"bench", "chaos", "ui", "deploy", "env", "clean", "lock"} <= targets()
 
 
 def test_every_target_is_phony() -> None:
-    """No target can be shadowed by a file of its name: tests/ and data/ are names that a file may have."""
+    """No target can be shadowed by a file of its name: tests/ and docs/ exist."""
     phony = re.search(r"^\.PHONY: (.*)$", (CHECKOUT / "Makefile").read_text(), flags=re.MULTILINE)
     assert phony is not None
     assert set(phony[1].split()) == targets()
 
 
 def test_train_passes_every_parameter() -> None:
-    """Each parameter of the pipeline is a variable of `make train` and reaches it whole, with spaces and quotes."""
-    given = {name: f"a value's {name}" for name in TrainParameters.model_fields}
-    flags = train_flags(*(f"{name.upper()}={value}" for name, value in given.items()))
-    assert dict(zip(flags[::2], flags[1::2], strict=True)) == {f"--{name}": value for name, value in given.items()}
+    """Each parameter of the pipeline is a variable of `make train` and reaches it complete, with spaces and quotes."""
+    values = {name: f"a value's {name}" for name in PARAMETERS}
+    flags = train_flags(*(f"{name.upper()}={value}" for name, value in values.items()))
+    assert dict(zip(flags[::2], flags[1::2], strict=True)) == {f"--{name}": value for name, value in values.items()}
 
 
 def test_train_ignores_the_environment() -> None:
-    """A variable of the environment that is called SEED does not change a training."""
+    """An environment variable that is called SEED does not change a training run."""
     assert train_flags(SEED="7", ARGS="--debug") == []
+
+
+@pytest.mark.parametrize("target", ["train", "test", "help"])
+@pytest.mark.parametrize("name", ["LR", "EPOCH", "seed"])
+def test_unknown_variable_is_refused_by_name(target: str, name: str) -> None:
+    """A variable that no target knows stops make before anything runs; a misspelt one would change nothing."""
+    done = run_make("-n", target, f"{name}=0.1")
+    assert done.returncode == 2
+    assert done.stdout == ""
+    (line,) = done.stderr.splitlines()
+    assert re.search(rf"\b{name}\b.*; expected one of .*\bEPOCHS\b", line)
+
+
+def test_setup_installs_the_checkout() -> None:
+    """`make setup` installs the checkout itself, so that .venv/bin/dcgan exists."""
+    commands = make("--dry-run", "--assume-new=requirements/app.txt", "setup").replace("\\\n", " ").splitlines()
+    assert any(re.search(r"pip install .*--editable \.", line) for line in commands)
 
 
 @pytest.mark.parametrize("python", ["/no/such/python", "/bin/false"])
 def test_unusable_python_is_one_sentence(python: str, tmp_path: Path) -> None:
-    """An interpreter that is absent or does not run is refused with what is wanted and how to name another."""
+    """An interpreter that does not exist or does not run is refused with what is expected and how to name another."""
     done = subprocess.run(
         ["make", "--makefile", str(CHECKOUT / "Makefile"), ".venv/bin/activate", f"PYTHON={python}"],
         cwd=tmp_path,

@@ -8,13 +8,11 @@ import threading
 import pytest
 from prefect.states import Failed
 
-from dcgan.errors import ConfigurationError, DataError
-from dcgan.idx_set import read_idx_folder
-from dcgan.mnist import TRAIN
-from tasks.download import download, worth_retrying
-from tasks.downloads import RECORD_NAME, obtain
-from tasks.sources import BUNDLED
-from tasks.web import AbsentError, Limits, NetworkError
+from dcgan.data.idx import TRAIN, read_idx_folder
+from dcgan.errors import ConfigurationError, DataError, NetworkError
+from tasks.download import RECORD_NAME, download, is_transient, obtain
+from tasks.settings import Settings
+from tasks.sources import BUNDLED, AbsentError, Limits
 from tests.downloads import check_mnist, left_behind, warnings
 from tests.faults.web import FAULTS, FIRST, NAMES, errno_text
 
@@ -23,7 +21,7 @@ HASTY = Limits(connect_seconds=0.5, answer_seconds=0.5, read_seconds=0.5, file_s
 
 def test_the_task_brings_the_bundled_mnist_under_the_state_folder(state):
     """Through the task's own function, without Prefect: four files, checked, in the state folder."""
-    idx = download.fn("bundled")
+    idx = download.fn("bundled", Settings(state=state))
     check_mnist(idx, "bundled", state / "data" / "downloads" / "bundled")
     assert sorted(path.name for path in idx.folder.iterdir()) == sorted([*NAMES, RECORD_NAME])
 
@@ -47,17 +45,17 @@ def test_without_network_the_bundled_copy_is_used_and_one_line_says_so(nobody, d
 
 def test_a_name_server_that_does_not_answer_costs_seconds(downloads, log, monkeypatch):
     """Where the look-up of a name hangs, as behind a firewall that drops packets, the limit still holds."""
-    released = threading.Event()
+    selected = threading.Event()
     looked_up = []
 
-    def hang(host: str, *_args: object, **_named: object) -> list[object]:
-        looked_up.append(host)
-        released.wait(60)
+    def hang(host: bytes, *_args: object, **_named: object) -> list[object]:
+        looked_up.append(host.decode())
+        selected.wait(60)
         raise socket.gaierror(socket.EAI_AGAIN, "Temporary failure in name resolution")
 
     monkeypatch.setattr(socket, "getaddrinfo", hang)
     check_mnist(obtain("auto", downloads, ("http://mirror.test/x",), HASTY), "bundled", downloads / "auto")
-    released.set()
+    selected.set()
     assert looked_up == ["mirror.test"]
     assert f"(http://mirror.test/x/{FIRST}: no answer within 0.5 seconds)." in warnings(log)[0]
 
@@ -144,17 +142,17 @@ def test_500_then_200_is_worth_another_try(web, small_folder, small_digest, down
     web.answer(f"/x/{FIRST}", web.respond(b"", "500 Oops"), web.respond(good))
     with pytest.raises(NetworkError) as caught:
         obtain(source, downloads)
-    assert worth_retrying(download, None, Failed(data=caught.value))
+    assert is_transient(download, None, Failed(data=caught.value))
     assert obtain(source, downloads).digest == small_digest
 
 
 @pytest.mark.parametrize("error", [DataError("x"), AbsentError("x"), ConfigurationError("x"), ValueError("x")])
 def test_what_stays_wrong_is_not_tried_again(error):
     """A missing file, wrong contents and wrong arguments fail at once."""
-    assert not worth_retrying(download, None, Failed(data=error))
+    assert not is_transient(download, None, Failed(data=error))
 
 
 def test_the_task_retries_with_growing_delays_and_jitter():
     """Three more tries after 2, 4 and 8 seconds, give or take, under Prefect."""
     assert (download.retries, download.retry_delay_seconds, download.retry_jitter_factor) == (3, [2, 4, 8], 0.5)
-    assert download.retry_condition_fn is worth_retrying
+    assert download.retry_condition_fn is is_transient

@@ -8,10 +8,10 @@ import pytest
 from fsspec.implementations.local import LocalFileSystem
 from fsspec.registry import _registry as drivers
 
+from dcgan.data.idx import read_idx_folder
 from dcgan.errors import DataError
-from dcgan.idx_set import read_idx_folder
-from tasks.downloads import obtain
-from tasks.web import AbsentError
+from tasks.download import obtain
+from tasks.sources import AbsentError
 from tests.downloads import left_behind
 from tests.faults.web import FIRST, NAMES
 
@@ -46,7 +46,7 @@ def test_a_directory_without_the_files_is_named(downloads, tmp_path):
     """The sentence has both names that were looked for."""
     with pytest.raises(DataError) as caught:
         obtain(str(tmp_path), downloads)
-    assert str(caught.value) == f"{tmp_path}: neither {FIRST} nor {FIRST[:-3]} is there: no such file."
+    assert str(caught.value) == f"{tmp_path}: neither {FIRST} nor {FIRST[:-3]} exists: no such file."
     assert left_behind(downloads) == []
 
 
@@ -83,7 +83,7 @@ def test_what_a_bucket_lacks_or_refuses_is_named(bucket, downloads):
     """A missing object and a driver's failure give one sentence each."""
     with pytest.raises(AbsentError) as caught:
         obtain("s3://bucket/digits", downloads)
-    assert str(caught.value) == f"s3://bucket/digits: neither {FIRST} nor {FIRST[:-3]} is there: no such file."
+    assert str(caught.value) == f"s3://bucket/digits: neither {FIRST} nor {FIRST[:-3]} exists: no such file."
     (bucket / "digits" / FIRST).mkdir(parents=True)
     with pytest.raises(DataError, match=rf"^s3://bucket/digits/{FIRST}: cannot be read: .*Is a directory.*\.$"):
         obtain("s3://bucket/digits", downloads)

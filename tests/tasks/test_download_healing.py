@@ -14,9 +14,9 @@ from pathlib import Path
 
 import pytest
 
+from dcgan.data.idx import read_idx_folder
 from dcgan.errors import DataError
-from dcgan.idx_set import read_idx_folder
-from tasks.downloads import RECORD_NAME, obtain
+from tasks.download import RECORD_NAME, obtain
 from tests.downloads import left_behind, warnings
 from tests.faults.web import FIRST, NAMES
 
@@ -33,7 +33,7 @@ def edit_record(path: Path, text: str) -> None:
     path.write_text(path.read_text().replace(f'"{FIRST}"', json.dumps(text)))
 
 
-def exchange(path: Path) -> None:
+def swap_champion(path: Path) -> None:
     """Put a whole file of other images in the place of one."""
     content = bytearray(gzip.decompress(path.read_bytes()))
     content[100] ^= 1
@@ -56,7 +56,7 @@ DAMAGE = {
     "truncated": (FIRST, cut, f"{FIRST}: byte "),
     "emptied": (FIRST, empty, f"{FIRST}: byte 0: the file begins with 0x;"),
     "removed": (FIRST, Path.unlink, f"{FIRST[:-3]}: does not exist, with or without .gz."),
-    "exchanged": (FIRST, exchange, f"{FIRST}: has the SHA-256 "),
+    "exchanged": (FIRST, swap_champion, f"{FIRST}: has the SHA-256 "),
     "no record": (RECORD_NAME, Path.unlink, f"{RECORD_NAME}: cannot be read: No such file or directory."),
     "record cut": (RECORD_NAME, cut, NO_RECORD),
     "record emptied": (RECORD_NAME, empty, NO_RECORD),
@@ -68,7 +68,7 @@ DAMAGE = {
 
 @pytest.mark.parametrize("kind", DAMAGE)
 def test_a_damaged_download_is_named_and_fetched_again(kind, web, small_folder, downloads, log):
-    """Damage to an earlier download is found before use, said in one warning, and healed from the source."""
+    """Damage to an earlier download is found before use, said in one warning, and repaired from the source."""
     source = web.serve("/x", small_folder)
     first = obtain(source, downloads)
     name, damage, sentence = DAMAGE[kind]

@@ -7,51 +7,55 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from dcgan.dataset import load_split, read_manifest
+from dcgan.data.dataset import read_manifest
+from dcgan.data.parquet import read_parquet
 from dcgan.errors import DataError
-from dcgan.files import TEMPORARY_PREFIX
+from dcgan.files import LOCK_NAME, TEMPORARY_PREFIX
 from tasks.download import download
 from tasks.prepare import prepare
-from tasks.settings import read_settings
+from tasks.settings import Settings
 
 
 def test_the_whole_mnist_is_prepared(state):
     """All 70,000 digits become Parquet under the state folder, by their digest, with MNIST's histogram and range."""
-    manifest = prepare.fn(download.fn("bundled"))
-    folder = state / "data" / "prepared" / "ca679089cd9dd461d7b26e36e51216fc71f9271f8082e09656a7c1d29a50483b"
-    assert read_settings().prepared / manifest.digest == folder
+    settings = Settings(state=state)
+    dataset = prepare.fn(download.fn("bundled", settings), settings)
+    manifest, folder = dataset.manifest, dataset.folder
+    assert folder == state / "data" / "prepared" / "ca679089cd9dd461d7b26e36e51216fc71f9271f8082e09656a7c1d29a50483b"
     assert read_manifest(folder) == manifest
     assert (manifest.source, manifest.train.rows, manifest.test.rows) == ("bundled", 60_000, 10_000)
     assert manifest.train.label_histogram == (5923, 6742, 5958, 6131, 5842, 5421, 5918, 6265, 5851, 5949)
     assert manifest.test.label_histogram == (980, 1135, 1032, 1010, 982, 892, 958, 1028, 974, 1009)
-    images, labels = load_split(folder, manifest, "train")
+    images, labels = read_parquet(folder / manifest.train.file)
     assert (images.shape, images.dtype, labels.shape) == ((60_000, 28, 28, 1), np.float32, (60_000,))
     assert (float(images.min()), float(images.max())) == (-1.0, 1.0)
 
 
 def test_another_source_of_the_same_data_is_not_prepared_again(state, small_folder, tmp_path):
     """The folder is found by the data, wherever the data came from and however it was packed."""
-    first = prepare.fn(download.fn(str(small_folder)))
+    settings = Settings(state=state)
+    first = prepare.fn(download.fn(str(small_folder), settings), settings)
     before = {path: path.stat().st_mtime_ns for path in state.rglob("*.parquet")}
     repacked = tmp_path / "repacked"
     repacked.mkdir()
     for path in small_folder.iterdir():
         (repacked / path.name).write_bytes(path.read_bytes() + b"\0" * 8)  # gzip allows zeros at the end
-    again = download.fn(str(repacked))
+    again = download.fn(str(repacked), settings)
     assert again.source == str(repacked)
-    assert prepare.fn(again) == first
+    assert prepare.fn(again, settings).manifest == first.manifest
     assert {path: path.stat().st_mtime_ns for path in state.rglob("*.parquet")} == before
 
 
 def test_a_download_that_vanished_is_named(state, small_folder):
     """A file that is gone between the two tasks gives one sentence and no folder."""
-    downloaded = download.fn(str(small_folder))
+    settings = Settings(state=state)
+    downloaded = download.fn(str(small_folder), settings)
     (downloaded.folder / downloaded.test.labels.name).unlink()
     with pytest.raises(DataError) as caught:
-        prepare.fn(downloaded)
+        prepare.fn(downloaded, settings)
     path = downloaded.folder / downloaded.test.labels.name
     assert str(caught.value) == f"{path}: cannot be read: No such file or directory."
-    assert list((state / "data" / "prepared").iterdir()) == []
+    assert [path.name for path in settings.prepared.iterdir() if path.name != LOCK_NAME] == []
 
 
 PREPARE = """
@@ -59,10 +63,12 @@ import sys
 import flows
 from tasks.download import download
 from tasks.prepare import prepare
+from tasks.settings import read_settings
 
+settings = read_settings()
 print("ready", flush=True)
 sys.stdin.readline()
-print(prepare.fn(download.fn("bundled")).model_dump_json())
+print(prepare.fn(download.fn("bundled", settings), settings).manifest.model_dump_json())
 """
 
 
@@ -86,8 +92,8 @@ def test_two_processes_prepare_the_same_data_at_once(state):
     answers = [process.communicate()[0] for process in both]
     assert [process.returncode for process in both] == [0, 0]
     assert answers[0] == answers[1]
-    (folder,) = (state / "data" / "prepared").iterdir()
+    (folder,) = (path for path in (state / "data" / "prepared").iterdir() if path.name != LOCK_NAME)
     manifest = read_manifest(folder)
     assert manifest.model_dump_json() == answers[0].strip()
-    assert len(load_split(folder, manifest, "train")[0]) == 60_000
+    assert len(read_parquet(folder / manifest.train.file)[0]) == 60_000
     assert list(state.rglob(f"{TEMPORARY_PREFIX}*")) == []

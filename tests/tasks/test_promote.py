@@ -6,9 +6,9 @@ import pytest
 
 from dcgan.errors import ModelError
 from tasks.promote import promote_candidate, promote_version, roll_back
-from tasks.tracking import versions
+from tracking import registry as model_registry
 
-EXPECTED = "; expected one that passed beside the present champion, or --force."
+EXPECTED = "; expected one that passed beside the current champion, or --force."
 
 
 class Killed(BaseException):
@@ -18,7 +18,7 @@ class Killed(BaseException):
 def kill_at(number: int, body: Callable[[], object]) -> None:
     """Run `body` in a process that ends instead of the n-th move of an alias."""
     begun = []
-    move = versions.set_alias
+    move = model_registry.set_alias
 
     def set_alias(store, alias, version):
         begun.append(alias)
@@ -27,7 +27,7 @@ def kill_at(number: int, body: Callable[[], object]) -> None:
         move(store, alias, version)
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(versions, "set_alias", set_alias)
+        patch.setattr(model_registry, "set_alias", set_alias)
         with pytest.raises(Killed):
             body()
     assert len(begun) == number
@@ -36,43 +36,45 @@ def kill_at(number: int, body: Callable[[], object]) -> None:
 @pytest.mark.parametrize("number", [1, 2])
 def test_a_promotion_that_is_killed_leaves_the_champion(in_service, number):
     """Killed before either alias moves, the champion is the former one; begun again, it ends as if never killed."""
-    kill_at(number, lambda: promote_candidate.fn(in_service.better, "auto"))
+    kill_at(number, lambda: promote_candidate.fn(in_service.context, in_service.better, "auto"))
     assert in_service.aliases()["champion"] == 1
-    assert promote_candidate.fn(in_service.better, "auto").promoted
+    assert promote_candidate.fn(in_service.context, in_service.better, "auto").promoted
     assert in_service.aliases() == {"champion": 2, "previous": 1}
 
 
 def test_a_promotion_that_is_repeated_changes_nothing(in_service):
-    """A training that was killed after the promotion says again that its version is the champion."""
-    once, twice = (promote_candidate.fn(in_service.better, "auto") for _ in range(2))
+    """A training run that was killed after the promotion says again that its version is the champion."""
+    once, twice = (promote_candidate.fn(in_service.context, in_service.better, "auto") for _ in range(2))
     assert once == twice
     assert once.promoted
-    assert once.figures == in_service.better.candidate.metrics()
+    assert once.metrics == in_service.better.candidate.metrics()
     assert in_service.aliases() == {"champion": 2, "previous": 1}
 
 
 def test_manual_leaves_a_challenger_and_the_command(in_service, log):
     """The better one waits; the command that the log names promotes it, and then nothing is a challenger."""
-    promotion = promote_candidate.fn(in_service.better, "manual")
+    promotion = promote_candidate.fn(in_service.context, in_service.better, "manual")
     assert not promotion.promoted
-    assert "python -m flows.promote --version 2 promotes it." in log.text
+    assert "dcgan promote --version 2 promotes it." in log.text
     assert in_service.aliases() == {"champion": 1, "challenger": 2}
-    promote_version.fn(2, force=False)
+    promote_version.fn(in_service.context, 2, force=False)
     assert in_service.aliases() == {"champion": 2, "previous": 1}
     assert in_service.tags(2)["dcgan.promoted_by"] == "hand"
 
 
 def test_manual_makes_no_challenger_of_what_is_not_better(in_service):
     """What did not pass waits for nothing."""
-    assert promote_candidate.fn(in_service.equal, "manual").reason.endswith("Version 1 stays the champion.")
+    assert promote_candidate.fn(in_service.context, in_service.equal, "manual").reason.endswith(
+        "Version 1 remains the champion."
+    )
     assert in_service.aliases() == {"champion": 1}
 
 
 def test_a_champion_that_changed_meanwhile_stays(in_service):
     """A verdict about another champion than that of now moves nothing."""
-    promote_version.fn(3, force=True)
+    promote_version.fn(in_service.context, 3, force=True)
     with pytest.raises(ModelError) as refusal:
-        promote_candidate.fn(in_service.better, "auto")
+        promote_candidate.fn(in_service.context, in_service.better, "auto")
     assert str(refusal.value) == (
         "The champion became version 3 while version 2 was evaluated beside 1; "
         "expected the same champion: evaluate it again."
@@ -80,28 +82,28 @@ def test_a_champion_that_changed_meanwhile_stays(in_service):
     assert in_service.aliases() == {"champion": 3, "previous": 1}
 
 
-def refusal_of(number):
+def refusal_of(in_service, number):
     """Return the sentence that refuses to promote a version."""
     with pytest.raises(ModelError) as refusal:
-        promote_version.fn(number, force=False)
+        promote_version.fn(in_service.context, number, force=False)
     return str(refusal.value)
 
 
 def test_without_a_verdict_only_force_promotes(in_service):
     """No verdict: refused, and nothing moves; with force it moves, and a tag says what spoke against it."""
     number = in_service.add_better()
-    objection = f"Version {number} has no verdict (python -m flows.evaluate --version {number} gives one)"
-    assert refusal_of(number) == objection + EXPECTED
+    reason = f"Version {number} has no verdict (dcgan evaluate --version {number} gives it one)"
+    assert refusal_of(in_service, number) == reason + EXPECTED
     assert in_service.aliases() == {"champion": 1}
-    assert promote_version.fn(number, force=True).promoted
+    assert promote_version.fn(in_service.context, number, force=True).promoted
     assert in_service.aliases() == {"champion": number, "previous": 1}
-    assert in_service.tags(number)["dcgan.forced"] == objection
+    assert in_service.tags(number)["dcgan.forced"] == reason
     assert in_service.tags(number)["dcgan.promoted_by"] == "force"
 
 
 def test_a_crippled_version_needs_force(in_service):
     """A verdict that is no: its reason is in the refusal, and nothing moves."""
-    sentence = refusal_of(4)
+    sentence = refusal_of(in_service, 4)
     assert sentence.startswith("Version 4 did not pass the gate (The candidate's number of missing classes is ")
     assert sentence.endswith(f"){EXPECTED}")
     assert in_service.aliases() == {"champion": 1}
@@ -109,50 +111,55 @@ def test_a_crippled_version_needs_force(in_service):
 
 def test_a_verdict_about_a_former_champion_needs_force(in_service):
     """What passed beside another champion may be worse than that of now."""
-    promote_version.fn(3, force=True)
-    assert refusal_of(2) == f"Version 2 was compared with another champion than version 3{EXPECTED}"
+    promote_version.fn(in_service.context, 3, force=True)
+    assert refusal_of(in_service, 2) == f"Version 2 was compared with another champion than version 3{EXPECTED}"
     assert in_service.aliases() == {"champion": 3, "previous": 1}
 
 
 def test_promoting_the_champion_changes_nothing(in_service):
     """The champion does not become its own predecessor."""
-    promotion = promote_version.fn(1, force=True)
+    promotion = promote_version.fn(in_service.context, 1, force=True)
     assert (promotion.promoted, promotion.reason) == (True, "Version 1 is the champion already.")
     assert in_service.aliases() == {"champion": 1}
 
 
 def test_rolling_back_exchanges_the_two(in_service):
     """Back to the previous champion; rolled back again, it is as before."""
-    promote_candidate.fn(in_service.better, "auto")
-    assert roll_back.fn().version == 1
+    promote_candidate.fn(in_service.context, in_service.better, "auto")
+    assert roll_back.fn(in_service.context).version == 1
     assert in_service.aliases() == {"champion": 1, "previous": 2}
     assert in_service.tags(1)["dcgan.promoted_by"] == "rollback"
-    assert roll_back.fn().version == 2
+    assert roll_back.fn(in_service.context).version == 2
     assert in_service.aliases() == {"champion": 2, "previous": 1}
 
 
 @pytest.mark.parametrize(("number", "champion"), [(1, 2), (2, 1)])
 def test_a_rollback_that_is_killed_leaves_a_champion(in_service, number, champion):
     """Killed between the two aliases, the one that was wanted is in service already."""
-    promote_candidate.fn(in_service.better, "auto")
-    kill_at(number, roll_back.fn)
+    promote_candidate.fn(in_service.context, in_service.better, "auto")
+    kill_at(number, lambda: roll_back.fn(in_service.context))
     assert in_service.aliases() == {"champion": champion, "previous": 1}
 
 
-def refused_rollback():
+def refused_rollback(registry):
     """Return the sentence that refuses a rollback."""
     with pytest.raises(ModelError) as refusal:
-        roll_back.fn()
+        roll_back.fn(registry.context)
     return str(refusal.value)
 
 
 def test_rolling_back_needs_a_previous_champion(in_service):
     """With the first champion there is nothing to go back to: one sentence, nothing moves."""
-    assert refused_rollback() == "There is no previous champion to go back to; expected a promotion before a rollback."
+    assert (
+        refused_rollback(in_service)
+        == "There is no previous champion to return to; expected a promotion before a rollback."
+    )
     assert in_service.aliases() == {"champion": 1}
 
 
-@pytest.mark.usefixtures("registry")
-def test_rolling_back_needs_a_champion():
+def test_rolling_back_needs_a_champion(registry):
     """So it is with no champion, and no model at all."""
-    assert refused_rollback() == "There is no previous champion to go back to; expected a promotion before a rollback."
+    assert (
+        refused_rollback(registry)
+        == "There is no previous champion to return to; expected a promotion before a rollback."
+    )

@@ -10,69 +10,66 @@ import pytest
 import tensorflow as tf
 from mlflow.exceptions import MlflowException
 
-from dcgan.checkpoint_files import load_checkpoint
-from dcgan.randomness import fixed_latents
-from dcgan.showcase import released_generator
+from dcgan.export import selected_generator
+from dcgan.rng import fixed_latents
+from dcgan.training.checkpoint import load_checkpoint
 from tasks.register import register
-from tasks.settings import read_settings
-from tasks.tracking.models import MODEL_NAME, find_version, load_generator
-from tasks.tracking.store import Store
+from tracking.registry import find_version, load_as_served
+from tracking.tags import MODEL_NAME
 
 
 @pytest.fixture
 def expected(trained):
-    """Return latents and the pictures that the trained generator gives for them."""
+    """Return latents and the images that the trained generator gives for them."""
     latents = fixed_latents(99, 5, 100)
-    generator = released_generator(load_checkpoint(trained.run.folder / "states" / "epoch-000002"))
+    generator = selected_generator(load_checkpoint(trained.run.folder / "states" / "epoch-000002"))
     return latents, np.asarray(generator(latents, training=False))
 
 
-def test_the_version_gives_the_trained_pictures(trained, expected):
+def test_the_version_gives_the_trained_images(trained, expected):
     """Loaded through pyfunc it gives float32 (n, 28, 28, 1), those of the generator in memory."""
-    latents, pictures = expected
-    served = load_generator(trained.version).predict(latents)
+    latents, images = expected
+    served = load_as_served(trained.version).predict(latents)
     assert (served.dtype, served.shape) == (np.float32, (5, 28, 28, 1))
-    np.testing.assert_allclose(served, pictures, rtol=0, atol=1e-5)
+    np.testing.assert_allclose(served, images, rtol=0, atol=1e-5)
 
 
 def test_latents_of_another_shape_are_refused(trained):
     """The signature is enforced."""
     with pytest.raises(MlflowException, match=r"Shape of input"):
-        load_generator(trained.version).predict(np.zeros((2, 99), np.float32))
+        load_as_served(trained.version).predict(np.zeros((2, 99), np.float32))
 
 
 def test_it_loads_with_stock_keras(trained, expected):
     """The model file needs no custom objects, in safe mode."""
-    latents, pictures = expected
-    Store(read_settings())
+    latents, images = expected
     folder = Path(mlflow.artifacts.download_artifacts(f"models:/{MODEL_NAME}/{trained.version}"))
     model = keras.saving.load_model(next(folder.rglob("*.keras")), safe_mode=True)
     assert all(type(layer).__module__.startswith("keras.") for layer in model.layers)
-    np.testing.assert_allclose(np.asarray(model(latents, training=False)), pictures, rtol=0, atol=1e-5)
+    np.testing.assert_allclose(np.asarray(model(latents, training=False)), images, rtol=0, atol=1e-5)
 
 
 def test_the_saved_model_serves_by_name(trained, expected):
     """The artifact for TensorFlow Serving has the signature `serving_default`: latents in, images out."""
-    latents, pictures = expected
-    folder = Store(read_settings()).client.download_artifacts(trained.run.run_id, "serving/1")
+    latents, images = expected
+    folder = trained.context.store.client.download_artifacts(trained.run.run_id, "serving/1")
     serve = tf.saved_model.load(folder).signatures["serving_default"]
     images = serve(latents=tf.constant(latents))["images"]
-    np.testing.assert_allclose(images.numpy(), pictures, rtol=0, atol=1e-5)
+    np.testing.assert_allclose(images.numpy(), images, rtol=0, atol=1e-5)
 
 
 def test_the_version_tells_where_it_came_from(trained):
-    """Tags lead to the data and the weights, the description shows the picture and the figures."""
-    version = Store(read_settings()).client.get_model_version(MODEL_NAME, str(trained.version))
+    """Tags lead to the data and the weights, the description shows the image and the metrics."""
+    version = trained.context.store.client.get_model_version(MODEL_NAME, str(trained.version))
     assert version.run_id == trained.run.run_id
     assert version.tags["dcgan.dataset_digest"] == trained.dataset.digest
-    assert version.tags["dcgan.weights_sha256"] == trained.trained.weights_sha256
+    assert version.tags["dcgan.weights_sha256"] == trained.trained.checkpoint.weights_sha256()
     assert f"get-artifact?path=report%2Fsamples.png&run_uuid={trained.run.run_id}" in version.description
     assert "| generator loss |" in version.description
 
 
 def test_requirements_and_example_are_explicit(trained):
     """What the model needs is pinned, and its input example is sixteen latents."""
-    Store(read_settings())
     folder = Path(mlflow.artifacts.download_artifacts(f"models:/{MODEL_NAME}/{trained.version}"))
     requirements = (folder / "requirements.txt").read_text().splitlines()
     assert [line.split("==")[0] for line in requirements] == ["mlflow", "keras", "tensorflow", "numpy"]
@@ -81,31 +78,36 @@ def test_requirements_and_example_are_explicit(trained):
 
 def test_registering_again_gives_the_same_version(trained):
     """A run has one version, however often the task runs."""
-    assert register.fn(trained.run, trained.dataset, trained.trained) == trained.version
-    assert len(Store(read_settings()).client.search_model_versions(f"run_id = '{trained.run.run_id}'")) == 1
+    assert (
+        register.fn(trained.context, trained.run, trained.dataset.manifest, trained.trained.checkpoint)
+        == trained.version
+    )
+    assert len(trained.context.store.client.search_model_versions(f"run_id = '{trained.run.run_id}'")) == 1
 
 
 @pytest.mark.slow
-def test_a_model_logged_before_a_crash_is_used(trained, trained_again):
+def test_a_model_logged_before_a_crash_is_used(trained, unregistered_run):
     """Killed between logging the model and making its version, the run does not log it twice."""
-    store = Store(read_settings())
-    version = register.fn(trained_again, trained.dataset, trained.trained)
+    store = trained.context.store
+    version = register.fn(trained.context, unregistered_run, trained.dataset.manifest, trained.trained.checkpoint)
     store.client.delete_model_version(MODEL_NAME, str(version))
-    assert find_version(store, trained_again.run_id) is None
-    register.fn(trained_again, trained.dataset, trained.trained)
+    assert find_version(store, unregistered_run.run_id) is None
+    register.fn(trained.context, unregistered_run, trained.dataset.manifest, trained.trained.checkpoint)
     logged = store.client.search_logged_models(
-        [store.experiment_id], filter_string=f"source_run_id = '{trained_again.run_id}'"
+        [store.experiment_id], filter_string=f"source_run_id = '{unregistered_run.run_id}'"
     )
     assert len(logged) == 1
 
 
 @pytest.mark.slow
-def test_a_model_that_a_crash_left_half_logged_is_deleted(trained, trained_again):
+def test_a_model_that_a_crash_left_half_logged_is_deleted(trained, unregistered_run):
     """Killed while it logged the model, the run ends with one logged model, the whole one."""
-    store = Store(read_settings())
-    half = store.client.create_logged_model(store.experiment_id, name="generator", source_run_id=trained_again.run_id)
-    register.fn(trained_again, trained.dataset, trained.trained)
+    store = trained.context.store
+    half = store.client.create_logged_model(
+        store.experiment_id, name="generator", source_run_id=unregistered_run.run_id
+    )
+    register.fn(trained.context, unregistered_run, trained.dataset.manifest, trained.trained.checkpoint)
     (logged,) = store.client.search_logged_models(
-        [store.experiment_id], filter_string=f"source_run_id = '{trained_again.run_id}'"
+        [store.experiment_id], filter_string=f"source_run_id = '{unregistered_run.run_id}'"
     )
     assert logged.model_id != half.model_id

@@ -4,14 +4,14 @@ from pathlib import Path
 
 import pytest
 
-from dcgan.errors import ConfigurationError
-from tasks.sources import BUNDLED, check_source, local_folder, mask_credentials
+from dcgan.errors import ConfigurationError, mask_credentials
+from tasks.sources import BUNDLED, check_source, local_folder
 
 EXPECTED = "expected auto, bundled, a directory, or a URL that begins with http://, https://, file://, s3://, gs://."
 
 CREDENTIALS = (
-    "holds credentials, which Prefect would store; expected them in ~/.netrc, "
-    "or, of s3:// and gs://, where s3fs and gcsfs look for them."
+    "contains credentials, which Prefect would store; expected them in ~/.netrc, "
+    "or, for s3:// and gs://, where s3fs and gcsfs look for them."
 )
 
 

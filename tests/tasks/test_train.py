@@ -1,4 +1,4 @@
-"""The training task: what it leaves in MLflow and on disk, and how it goes on after a kill."""
+"""The training task: what it leaves in MLflow and on disk, and how it resumes after a kill."""
 
 import dataclasses
 import os
@@ -12,14 +12,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from dcgan.checkpoint_files import load_checkpoint
-from dcgan.dataset import load_split
-from dcgan.randomness import fixed_latents
-from dcgan.rendering import image_grid, read_png, upscaled
-from dcgan.showcase import untrained_images
-from dcgan.training import train as epoch_reports
-from tasks.settings import read_settings
-from tasks.tracking.store import Store
+from dcgan.images import image_grid, read_png, upscaled
+from dcgan.model.ema import untrained_images
+from dcgan.rng import fixed_latents
+from dcgan.training.checkpoint import load_checkpoint
+from dcgan.training.loop import train as epoch_reports
 from tasks.train import exactness
 
 METRICS = {
@@ -37,7 +34,7 @@ PATIENCE_SECONDS = 120
 
 def test_every_epoch_is_recorded_once(trained):
     """Each metric has exactly one value at each epoch, with the epoch as its step."""
-    client = Store(read_settings()).client
+    client = trained.context.store.client
     assert set(client.get_run(trained.run.run_id).data.metrics) >= METRICS
     for name in METRICS:
         history = client.get_metric_history(trained.run.run_id, name)
@@ -45,8 +42,8 @@ def test_every_epoch_is_recorded_once(trained):
 
 
 def test_the_run_says_what_was_trained(trained):
-    """Every field of the recipe is a parameter; tags and inputs tell data, code, machine and seed."""
-    run = Store(read_settings()).client.get_run(trained.run.run_id)
+    """Every field of the recipe is a parameter; tags and inputs record data, code, machine and seed."""
+    run = trained.context.store.client.get_run(trained.run.run_id)
     recipe = trained.run.configuration.recipe
     assert run.info.run_name == "smoke-seed7"
     assert run.data.params == {name: str(value) for name, value in {**recipe.model_dump(), "seed": 7}.items()}
@@ -63,85 +60,91 @@ def test_the_run_says_what_was_trained(trained):
 
 
 def test_a_run_says_when_its_bits_are_not_promised(trained):
-    """GPUs, and going on with another number of threads, take the promise away; going on exactly does not renew it."""
+    """GPUs, and resuming with another number of threads, end the promise; resuming exactly does not renew it."""
     state = load_checkpoint(trained.run.folder / "states" / "epoch-000002")
-    threads = state.description.environment["threads"]
-    elsewhere = state.description.model_copy(update={"environment": {**state.description.environment, "threads": "99"}})
+    threads = state.metadata.environment["threads"]
+    elsewhere = state.metadata.model_copy(update={"environment": {**state.metadata.environment, "threads": "99"}})
     assert exactness("cpu", None) == {"dcgan.exact": "yes"}
     assert exactness("cpu", state) == {}
-    assert exactness("cpu", dataclasses.replace(state, description=elsewhere)) == {
-        "dcgan.exact": f"not promised: went on from epoch 2 although threads was 99, is {threads}"
+    assert exactness("cpu", dataclasses.replace(state, metadata=elsewhere)) == {
+        "dcgan.exact": f"not promised: resumed from epoch 2 although threads was 99, is {threads}"
     }
-    (told,) = exactness("gpu", None).values()
-    assert told.startswith("not promised: operations of GPUs")
+    (reason,) = exactness("gpu", None).values()
+    assert reason.startswith("not promised: operations of GPUs")
 
 
-def test_every_epoch_has_its_picture(trained):
-    """Each epoch's grid is an MLflow image with the epoch as its step, pixel for pixel; step 0 is not trained yet."""
-    client = Store(read_settings()).client
+def test_every_epoch_has_its_sample_grid(trained):
+    """Each epoch's grid is an MLflow image with the epoch as its step, pixel for pixel; step 0 is untrained."""
+    client = trained.context.store.client
     files = [Path(file.path).name for file in client.list_artifacts(trained.run.run_id, "images")]
-    pictures = sorted(name for name in files if name.endswith(".png"))
-    assert [name.split("+")[:3] for name in pictures] == [["samples", "step", step] for step in "012"]
+    grids_logged = sorted(name for name in files if name.endswith(".png"))
+    assert [name.split("+")[:3] for name in grids_logged] == [["samples", "step", step] for step in "012"]
     assert len(files) == 6, "each with MLflow's small copy, and nothing else: a foreign file would hide them all"
     recipe = trained.run.configuration.recipe
     untrained = image_grid(untrained_images(recipe, 7, fixed_latents(7, 16, 100)))
     grids = load_checkpoint(trained.run.folder / "states" / "epoch-000002").grids
-    for name, grid in zip(pictures, [untrained, *grids], strict=True):
+    for name, grid in zip(grids_logged, [untrained, *grids], strict=True):
         local = client.download_artifacts(trained.run.run_id, f"images/{name}")
         assert np.array_equal(read_png(Path(local).read_bytes()), upscaled(grid))
 
 
-def test_checkpoints_are_uploaded_and_let_go(trained):
-    """The checkpoints that the recipe asks for are in MLflow, whole, and no longer wait on disk."""
-    client = Store(read_settings()).client
+def test_checkpoints_are_uploaded_and_removed(trained):
+    """The checkpoints that the recipe asks for are in MLflow, complete, and no longer await upload on disk."""
+    client = trained.context.store.client
     listed = [file.path for file in client.list_artifacts(trained.run.run_id, "checkpoints")]
     assert listed == ["checkpoints/epoch-000001", "checkpoints/epoch-000002"]
     uploaded = load_checkpoint(Path(client.download_artifacts(trained.run.run_id, listed[1])))
-    assert uploaded.weights_sha256() == trained.trained.weights_sha256
+    assert uploaded.weights_sha256() == trained.trained.checkpoint.weights_sha256()
     assert list((trained.run.folder / "checkpoints").iterdir()) == []
 
 
 @pytest.mark.slow
 def test_the_library_alone_gives_the_same_bits(trained):
     """Tracking and tasks change nothing: the bare training loop ends in the same weights."""
-    images, _ = load_split(read_settings().prepared / trained.dataset.digest, trained.dataset, "train")
+    images = np.concatenate(list(trained.dataset.train.blocks()))
     *_, last = epoch_reports(trained.run.configuration, images)
-    assert last.checkpoint.weights_sha256() == trained.trained.weights_sha256
+    assert last.checkpoint.weights_sha256() == trained.trained.checkpoint.weights_sha256()
 
 
-def test_the_result_sums_the_training_up(trained):
-    """Epochs, steps and figures are those of the last epoch."""
-    assert (trained.trained.epochs, trained.trained.steps) == (2, 16)
-    assert trained.trained.metrics.keys() == METRICS
+def test_the_result_is_the_state_after_the_last_epoch(trained):
+    """The checkpoint that the loop yielded last is returned: the one in the run's folder."""
+    checkpoint = trained.trained.checkpoint
+    saved = load_checkpoint(trained.run.folder / "states" / "epoch-000002")
+    assert (checkpoint.metadata.epoch, checkpoint.metadata.step) == (2, 16)
+    assert checkpoint.metadata == saved.metadata
+    assert checkpoint.weights_sha256() == saved.weights_sha256()
+    assert checkpoint.metadata.records[-1].metrics.keys() == METRICS
     assert trained.trained.resumed_from_epoch == 0
     assert trained.trained.images_per_second > 0
 
 
 KILLED_TRAINING = """
     import flows
-    from dcgan.dataset import read_manifest
+    from dcgan.data.dataset import open_dataset
+    from dcgan.evaluation.examine import References
     from dcgan.provenance import Configuration
-    from pathlib import Path
     import sys
-    from tasks.run import training_run
+    from tasks.context import open_context
+    from tasks.settings import read_settings
     from tasks.train import train
+    from tasks.training_run import training_run
 
+    settings = read_settings()
     configuration = Configuration.model_validate_json(sys.argv[1])
-    dataset = read_manifest(Path(sys.argv[2]))
-    with training_run(configuration, dataset, "auto") as run:
-        train.fn(run, dataset, "cpu")
+    dataset = open_dataset(settings.prepared / configuration.dataset_digest, configuration.dataset_digest)
+    context = open_context(settings)
+    with training_run(context, configuration, dataset.manifest, "auto") as run:
+        train.fn(context, run, dataset, References(dataset, settings.classifiers), "cpu")
 """
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("survives", ["state on disk", "artifacts in MLflow"])
-def test_a_killed_training_goes_on_exactly(survives, pipeline, state, tmp_path):
-    """Killed by SIGKILL after an epoch, the same MLflow run goes on and ends in the bits of a run never killed."""
+def test_a_killed_training_run_resumes_exactly(survives, pipeline, state, tmp_path):
+    """Killed by SIGKILL after an epoch, the same MLflow run resumes and ends in the bits of an uninterrupted run."""
     dataset = pipeline.prepare()
     configuration = pipeline.configuration(dataset, epochs=4)
-    *_, reference = epoch_reports(
-        configuration, load_split(read_settings().prepared / dataset.digest, dataset, "train")[0]
-    )
+    *_, reference = epoch_reports(configuration, np.concatenate(list(dataset.train.blocks())))
 
     with (tmp_path / "killed.log").open("wb") as log:
         process = subprocess.Popen(
@@ -150,7 +153,6 @@ def test_a_killed_training_goes_on_exactly(survives, pipeline, state, tmp_path):
                 "-c",
                 textwrap.dedent(KILLED_TRAINING),
                 configuration.model_dump_json(),
-                read_settings().prepared / dataset.digest,
             ],
             stdout=log,
             stderr=log,
@@ -158,8 +160,8 @@ def test_a_killed_training_goes_on_exactly(survives, pipeline, state, tmp_path):
         )
         folder = _wait_for_epoch(state / "runs", 2, process)
         process.send_signal(signal.SIGKILL)
-        assert process.wait(PATIENCE_SECONDS) == -signal.SIGKILL, "the training ended before it could be killed"
-    store = Store(read_settings())
+        assert process.wait(PATIENCE_SECONDS) == -signal.SIGKILL, "the process ended before it could be killed"
+    store = pipeline.open().store
     if survives == "artifacts in MLflow":
         for path in (folder / "states").iterdir():
             (path / "arrays.npz").unlink()
@@ -169,18 +171,18 @@ def test_a_killed_training_goes_on_exactly(survives, pipeline, state, tmp_path):
     assert run.resumed
     assert run.run_id == folder.name
     assert 1 <= trained.resumed_from_epoch < 4
-    assert trained.weights_sha256 == reference.checkpoint.weights_sha256()
+    assert trained.checkpoint.weights_sha256() == reference.checkpoint.weights_sha256()
     steps = [metric.step for metric in store.client.get_metric_history(run.run_id, "generator_loss")]
     assert sorted(steps) == [1, 2, 3, 4]
     losses = {m.step: m.value for m in store.client.get_metric_history(run.run_id, "discriminator_loss")}
-    records = reference.checkpoint.description.records
+    records = reference.checkpoint.metadata.records
     assert losses == {record.epoch: record.metrics["discriminator_loss"] for record in records}
-    pictures = [file.path for file in store.client.list_artifacts(run.run_id, "images") if file.path.endswith(".png")]
-    assert len(pictures) == 5
+    grids = [file.path for file in store.client.list_artifacts(run.run_id, "images") if file.path.endswith(".png")]
+    assert len(grids) == 5
 
 
 def _wait_for_epoch(runs: Path, epoch: int, process: subprocess.Popen) -> Path:
-    """Return the run's folder as soon as it holds the checkpoint of an epoch that has been uploaded."""
+    """Return the run's folder as soon as it has the state after an epoch."""
     deadline = time.monotonic() + PATIENCE_SECONDS
     while time.monotonic() < deadline and process.poll() is None:
         for folder in runs.glob("*"):

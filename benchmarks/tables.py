@@ -1,0 +1,269 @@
+"""The results of the benchmarks: a JSON file of each, and the tables of the documents, which are made of these files.
+
+`python -m benchmarks tables` writes every table anew, each between two comments: <!-- table: NAME --> and <!-- end -->.
+"""
+
+import json
+import os
+import platform
+import re
+from collections.abc import Iterator
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import psutil
+from rich.console import Console
+from rich.table import Table as ConsoleTable
+
+from dcgan.recipe import CLASSIC, FAST
+
+CHECKOUT = Path(__file__).resolve().parent.parent
+RESULTS = CHECKOUT / "benchmarks" / "results"
+DOCUMENTS = (CHECKOUT / "README.md", CHECKOUT / "docs" / "benchmarks.md")
+MARKED = re.compile(r"(<!-- table: ([\w-]+) -->\n).*?(<!-- end -->)", re.DOTALL)
+ROLES = ("selection", "held_out")
+
+Results = dict[str, Any]
+
+
+class Table(NamedTuple):
+    """A table of a document.
+
+    Attributes:
+        sources: Names of the benchmarks whose results it shows.
+        rows: The cells of each row; the first row is the header.
+        note: A sentence that goes with it.
+    """
+
+    sources: tuple[str, ...]
+    rows: list[tuple[str, ...]]
+    note: str = ""
+
+
+def publish(benchmark: str, results: Results) -> None:
+    """Write a benchmark's results with the machine and the time, rewrite the documents' tables, and print its own."""
+    path = RESULTS / f"{benchmark}.json"
+    header = {"benchmark": benchmark, "at": datetime.now(UTC).isoformat(timespec="seconds"), "machine": machine()}
+    path.write_text(json.dumps(header | results, indent=2) + "\n", encoding="utf-8")
+    main()
+    console = Console(highlight=False)
+    for header_row, *rows in (table.rows for table in tables().values() if benchmark in table.sources):
+        shown = ConsoleTable(*header_row)
+        for row in rows:
+            shown.add_row(*row)
+        console.print(shown)
+    console.print(f"Written to {path}")
+
+
+def main() -> None:
+    """Write the tables of every document anew."""
+    for document in DOCUMENTS:
+        document.write_text(with_tables(document), encoding="utf-8")
+
+
+def with_tables(document: Path) -> str:
+    """Return a document's text with every table that it marks made anew.
+
+    Raises:
+        ValueError: A marker names no table.
+    """
+    made = tables()
+
+    def replaced(match: re.Match[str]) -> str:
+        begin, name, end = match.groups()
+        if name not in made:
+            raise ValueError(f"{document}: there is no table {name}; expected one of {', '.join(made)}.")
+        return f"{begin}\n{_markdown(made[name], document)}\n{end}"
+
+    return MARKED.sub(replaced, document.read_text(encoding="utf-8"))
+
+
+def tables() -> dict[str, Table]:
+    """Return every table by its name, made of the files under benchmarks/results/."""
+    step, pipeline, scale, rendering, quality, chaos = (
+        read_results(name) for name in ("step", "pipeline", "scale", "rendering", "quality", "chaos")
+    )
+    return {
+        "results": Table(("quality", "step", "chaos"), list(_overview(quality, step, chaos))),
+        "times": Table(("pipeline",), list(_times(pipeline))),
+        "step": Table(("step",), list(_step(step))),
+        "pipeline": Table(("pipeline",), list(_pipeline(pipeline))),
+        "scale": Table(("scale",), list(_scale(scale))),
+        "rendering": Table(("rendering",), list(_rendering(rendering))),
+        "quality": Table(("quality",), list(_quality(quality))),
+        "passing": Table(("quality",), list(_passing(quality)), _passing_note(quality)),
+    }
+
+
+def read_results(benchmark: str) -> Results:
+    """Return what a benchmark has written."""
+    return json.loads((RESULTS / f"{benchmark}.json").read_text(encoding="utf-8"))
+
+
+def machine() -> dict[str, str | int | float]:
+    """Return what results depend on: processor, cores, memory, operating system and Python."""
+    return {
+        "processor": _processor(),
+        "cores": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1,
+        "memory_gib": round(psutil.virtual_memory().total / 2**30, 1),
+        "system": platform.platform(terse=True),
+        "python": platform.python_version(),
+    }
+
+
+def _processor() -> str:
+    information = Path("/proc/cpuinfo")
+    if information.exists():
+        lines = information.read_text(encoding="utf-8").splitlines()
+        found = [line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")]
+        if found:
+            return found[0]
+    return platform.processor() or platform.machine()
+
+
+def _markdown(table: Table, document: Path) -> str:
+    """Return the table as Markdown, after a line that says where it comes from."""
+    files = {name: os.path.relpath(RESULTS / f"{name}.json", document.parent) for name in table.sources}
+    where = read_results(table.sources[0])["machine"]
+    links = ", ".join(f"[{name}.json]({path})" for name, path in files.items())
+    caption = f"Measured on {where['cores']} cores of an {where['processor'].split(' @')[0]} ({links})."
+    header, *rows = (f"| {' | '.join(row)} |" for row in table.rows)
+    return "\n".join([f"{caption} {table.note}".strip(), "", header, "|---" * len(table.rows[0]) + "|", *rows, ""])
+
+
+def _overview(quality: Results, step: Results, chaos: Results) -> Iterator[tuple[str, ...]]:
+    runs = quality["training_runs"].values()
+    fast = [_distance(run, "selection")["value"] for run in runs if run["recipe"] == "fast"]
+    classic = next(run for run in runs if run["recipe"] == "classic")
+    speedups = {
+        recipe: {name: variant["speedup_of_this_project"] for name, variant in measured["variants"].items()}
+        for recipe, measured in step["recipes"].items()
+    }
+    yield "question", "answer"
+    yield (
+        "How good are the images?",
+        f"Fréchet distance {min(fast):.1f} to {max(fast):.1f} with `fast` after {FAST.epochs} epochs, "
+        f"{_distance(classic, 'selection')['value']:.0f} with `classic` after {CLASSIC.epochs} (lower is better)",
+    )
+    yield (
+        "How fast is a training step?",
+        "; ".join(
+            f"`{recipe}`: {measured['Keras, as installed']:.2f}× Keras, {measured['PyTorch']:.2f}× PyTorch"
+            for recipe, measured in speedups.items()
+        ),
+    )
+    yield (
+        "Does it survive a kill?",
+        f"{chaos['same']} of {len(chaos['trials'])} runs that were killed, at any moment, ended with the same bits",
+    )
+
+
+def _times(pipeline: Results) -> Iterator[tuple[str, ...]]:
+    fast, classic = (pipeline["recipes"][name] for name in ("fast", "classic"))
+    yield "what", "time"
+    yield "`smoke`, the whole command", f"{pipeline['smoke_seconds']:.0f} s"
+    yield "from a command to its first step", f"{pipeline['smoke_seconds_to_first_step']:.0f} s"
+    yield f"an epoch of `fast` (it has {FAST.epochs})", f"{fast['epoch_seconds']:.0f} s"
+    yield f"an epoch of `classic` (it has {CLASSIC.epochs})", f"{classic['epoch_seconds']:.0f} s"
+
+
+def _step(step: Results) -> Iterator[tuple[str, ...]]:
+    yield "what", "recipe, batch", "images/s", "speed-up"
+    for recipe, measured in step["recipes"].items():
+        for name, variant in measured["variants"].items():
+            speed, speedup = variant["images_per_second"], variant["speedup_of_this_project"]
+            yield name, f"`{recipe}`, {measured['batch_size']}", f"{speed:.0f}", f"{speedup:.2f}×"
+
+
+def _pipeline(pipeline: Results) -> Iterator[tuple[str, ...]]:
+    start = pipeline["starting_stages"]
+    yield "what", "measured"
+    yield "importing Python's packages, starting Prefect", f"{start['imports_and_prefect']:.1f} s"
+    yield "fetching and preparing the data", f"{start['data']:.1f} s"
+    yield (
+        "opening MLflow's store, importing TensorFlow, building the networks",
+        f"{start['mlflow_tensorflow_and_networks']:.1f} s",
+    )
+    yield "compiling the step, within the first epoch", f"{start['compiling']:.1f} s"
+    yield "reading Parquet into the training images", f"{pipeline['read_parquet_seconds']:.1f} s"
+    for name, epoch in pipeline["recipes"].items():
+        yield f"recording an epoch of `{name}`", f"{epoch['recording_fraction_of_steps']:.1%} of its steps"
+        yield f"evaluating an epoch of `{name}`", f"{epoch['evaluation_fraction_of_steps']:.1%} of its steps"
+        yield f"peak memory of `{name}`", f"{epoch['peak_memory_mb']:,.0f} MB"
+
+
+def _scale(scale: Results) -> Iterator[tuple[str, ...]]:
+    yield "what", "measured"
+    for size, row in scale["sizes"].items():
+        microseconds = 1e6 / row["images_per_second"]
+        yield f"`classic` on {int(size):,} images", f"{microseconds:.0f} µs an image, {row['peak_memory_mb']:,.0f} MB"
+    speed, memory = scale["streamed_speed_over_resident"], scale["streamed_memory_over_resident_mb"]
+    yield "600,000 images, beside 60,000", f"{speed:.1%} of the speed, {memory:+.0f} MB"
+    epochs = scale["epochs_of_smoke"]
+    yield (
+        f"an epoch of `smoke`, the first five and the last five of {epochs['epochs']}",
+        f"{epochs['early_epoch_seconds']:.2f} s and {epochs['late_epoch_seconds']:.2f} s",
+    )
+    yield "memory that those epochs added", f"{epochs['memory_growth_mb']:+.1f} MB"
+
+
+def _rendering(rendering: Results) -> Iterator[tuple[str, ...]]:
+    seconds, speedup = rendering["this_project_seconds"], rendering["speedup"]
+    yield "what", "measured"
+    yield (
+        f"the animation of {rendering['epochs']} epochs",
+        f"{seconds:.2f} s, {speedup:.0f} times as fast as with figures of matplotlib",
+    )
+
+
+def _quality(quality: Results) -> Iterator[tuple[str, ...]]:
+    runs = quality["training_runs"]
+    yield "what", "time", "selection classifier", "held-out classifier"
+    for run in runs.values():
+        yield (
+            f"`{run['recipe']}`, seed {run['seed']}, {run['epochs']} epochs",
+            f"{run['training_seconds'] / 60:.1f} min",
+            *(_estimate(_distance(run, role)) for role in ROLES),
+        )
+    run = next(iter(runs.values()))
+    for name in ("train", "noisy", "blurred", "untrained"):
+        title = "training images" if name == "train" else name
+        yield f"baseline: {title}", "", *(_estimate(_distance(run, role, name)) for role in ROLES)
+
+
+def _passing(quality: Results) -> Iterator[tuple[str, ...]]:
+    yield (
+        "`fast`",
+        "passed after",
+        "of Keras' time",
+        "over `classic`'s distance, selection",
+        "held-out",
+        "over that of training images, selection",
+        "held-out",
+    )
+    for name, beside in quality["comparison"]["fast"].items():
+        passed, fraction = beside["seconds_to_pass"], beside["fraction_of_port"]
+        yield (
+            f"seed {quality['training_runs'][name]['seed']}",
+            "never" if passed is None else f"{passed:.0f} s",
+            "" if fraction is None else f"1/{1 / fraction:.0f}",
+            *(f"{beside[f'{role}_over_{other}']:.2f}" for other in ("classic", "train") for role in ROLES),
+        )
+
+
+def _passing_note(quality: Results) -> str:
+    comparison = quality["comparison"]
+    return (
+        f"The best epoch of `classic` has the distance {comparison['best_epoch_of_classic']:.0f}, of 5,000 images by "
+        f"the selection classifier; plain Keras would need {comparison['port_seconds']:,.0f} s for its "
+        f"{CLASSIC.epochs} epochs."
+    )
+
+
+def _distance(run: Results, role: str, what: str = "generator") -> dict[str, float]:
+    return run[role][what]["frechet_distance"]
+
+
+def _estimate(distance: dict[str, float]) -> str:
+    return f"{distance['value']:.2f} ± {distance['standard_error']:.2f}"

@@ -1,0 +1,1 @@
+"""MNIST-format data: IDX files in, normalised Parquet out, and back into memory."""

@@ -1,0 +1,232 @@
+"""The gate: whether a candidate may replace the champion, and why."""
+
+import math
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from dcgan.errors import ModelError
+from dcgan.evaluation.features import Role
+from dcgan.evaluation.report import Baselines, QualityReport
+
+UNTRAINED_FRACTION = 0.25
+
+
+class Gate(BaseModel):
+    """The conditions of the gate.
+
+    The defaults reject generators that are broken (docs/quality.md has the numbers); the comparison with the champion
+    raises the level. The limit of the Fréchet distance is in the units of MNIST's bundled selection classifier.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    max_frechet_distance: float = Field(default=250, gt=0, description="Largest Fréchet distance that passes")
+    max_missing_classes: int = Field(default=0, ge=0, description="Largest number of missing classes that passes")
+    min_confidence: float = Field(
+        default=0.75, ge=0, le=1, description="Smallest mean probability of the most probable class that passes"
+    )
+    max_memorized_fraction: float = Field(
+        default=0.05,
+        ge=0,
+        le=1,
+        description="Largest fraction of images nearer to a training image than 99 % of the test images that passes",
+    )
+    margin: float = Field(
+        default=2, ge=0, description="Number of standard errors by which a candidate must be better than the champion"
+    )
+
+
+class Check(BaseModel):
+    """One condition, the value that was measured, and whether the condition is met."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    metric: str = Field(description="Name of the metric")
+    value: float = Field(description="Value of the candidate")
+    limit: float = Field(description="Value that it is compared with")
+    passed: bool = Field(description="Whether the condition is met")
+    sentence: str = Field(description="The result in words")
+
+
+class Verdict(BaseModel):
+    """The decision of the gate."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    passed: bool = Field(description="Whether the candidate may become the champion")
+    reason: str = Field(description="Why, in words")
+    checks: tuple[Check, ...] = Field(description="All conditions that were checked")
+    candidate: QualityReport = Field(description="Report of the candidate")
+    champion: QualityReport | None = Field(description="Report of the champion; null where there was none")
+
+
+def gate_for(baselines: Baselines) -> Gate:
+    """Return the gate of a dataset, whose classifier's distances have a scale of their own.
+
+    The limit of the Fréchet distance is a quarter of an untrained generator's distance: 236 with MNIST's bundled
+    selection classifier, where 100 steps of `fast` still have 572.
+    """
+    return Gate(max_frechet_distance=UNTRAINED_FRACTION * baselines.untrained.frechet_distance.value)
+
+
+def decide(candidate: QualityReport, champion: QualityReport | None, gate: Gate) -> Verdict:
+    """Return whether `candidate` meets every condition and, where there is a champion, is significantly better.
+
+    Raises:
+        ModelError: The two reports are of different classifiers, test images or numbers of images.
+    """
+    if champion is not None:
+        _require_comparable(candidate, champion)
+    checks = _absolute_checks(candidate, gate)
+    if champion is not None:
+        checks = (*checks, _compare(candidate, champion, gate.margin))
+    failed = [check.sentence for check in checks if not check.passed]
+    if failed:
+        return _verdict(failed, checks, candidate, champion)
+    met = "There is no champion yet, and the candidate meets every condition."
+    return _verdict([met if champion is None else checks[-1].sentence], checks, candidate, champion)
+
+
+def _verdict(
+    sentences: list[str], checks: tuple[Check, ...], candidate: QualityReport, champion: QualityReport | None
+) -> Verdict:
+    passed = all(check.passed for check in checks)
+    return Verdict(passed=passed, reason=" ".join(sentences), checks=checks, candidate=candidate, champion=champion)
+
+
+def _require_comparable(candidate: QualityReport, champion: QualityReport) -> None:
+    for field, what in (
+        ("classifier", "a different classifier"),
+        ("reference", "different test images"),
+        ("images", "a different number of images"),
+    ):
+        here, there = getattr(candidate, field), getattr(champion, field)
+        if here != there:
+            raise ModelError(
+                f"The champion was evaluated with {what} ({_short(there)}) than the candidate ({_short(here)}), "
+                "so their metrics do not compare; evaluate the champion again."
+            )
+
+
+def _absolute_checks(report: QualityReport, gate: Gate) -> tuple[Check, ...]:
+    return (
+        _at_most("missing_classes", "number of missing classes", report, gate.max_missing_classes),
+        _at_least("confidence", "mean confidence", report, gate.min_confidence),
+        _at_most("memorized_fraction", "fraction of memorized images", report, gate.max_memorized_fraction),
+        _at_most("frechet_distance", "Fréchet distance", report, gate.max_frechet_distance),
+    )
+
+
+def _at_most(metric: str, name: str, report: QualityReport, limit: float) -> Check:
+    estimate = report.estimates()[metric]
+    return Check(
+        metric=metric,
+        value=estimate.value,
+        limit=limit,
+        passed=estimate.value <= limit,
+        sentence=f"The candidate's {name} is {estimate}; at most {limit:.4g} is allowed.",
+    )
+
+
+def _at_least(metric: str, name: str, report: QualityReport, limit: float) -> Check:
+    estimate = report.estimates()[metric]
+    return Check(
+        metric=metric,
+        value=estimate.value,
+        limit=limit,
+        passed=estimate.value >= limit,
+        sentence=f"The candidate's {name} is {estimate}; at least {limit:.4g} is required.",
+    )
+
+
+def _compare(candidate: QualityReport, champion: QualityReport, margin: float) -> Check:
+    """Compare the Fréchet distances, treating the errors of the two estimates as independent.
+
+    They share test images and latents, so the true standard error of the difference is smaller: the gate errs in favour
+    of the champion.
+    """
+    here, there = candidate.frechet_distance, champion.frechet_distance
+    limit = there.value - margin * math.hypot(here.standard_error, there.standard_error)
+    passed = here.value < limit
+    return Check(
+        metric="frechet_distance",
+        value=here.value,
+        limit=limit,
+        passed=passed,
+        sentence=f"The candidate's Fréchet distance {here} is {'below' if passed else 'not below'} the champion's "
+        f"{there} by more than {margin:g} standard errors of their difference.",
+    )
+
+
+def _short(value: str | int) -> str:
+    return value[:12] if isinstance(value, str) else str(value)
+
+
+class VersionMetrics(BaseModel):
+    """The reports of both classifiers on the same images of one version."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    version: int = Field(description="Number of the model version")
+    selection: QualityReport = Field(description="Report of the selection classifier, which decides")
+    held_out: QualityReport = Field(description="Report of the held-out classifier, which is only reported")
+
+    def report(self, role: Role) -> QualityReport:
+        """Return the report of a classifier."""
+        return self.selection if role == "selection" else self.held_out
+
+    def metrics(self) -> dict[str, float]:
+        """Return all metrics: quality/NAME of the selection classifier, quality_heldout/NAME of the held-out one."""
+        return {
+            **{f"quality/{name}": value for name, value in self.selection.metrics().items()},
+            **{f"quality_heldout/{name}": value for name, value in self.held_out.metrics().items()},
+        }
+
+
+class Evaluation(BaseModel):
+    """A version and the champion, evaluated with the same classifiers, test images and latents."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    dataset_digest: str = Field(description="Digest of the dataset whose test images were compared with")
+    same_dataset: bool = Field(
+        description="Whether the candidate was trained on that dataset; otherwise nothing is recorded"
+    )
+    candidate: VersionMetrics = Field(description="Metrics of the version that was evaluated")
+    champion: VersionMetrics | None = Field(
+        description="Metrics of the champion; null where there is none or the candidate is the champion"
+    )
+    selection_baselines: Baselines = Field(description="Reference baselines of the selection classifier")
+    held_out_baselines: Baselines = Field(description="Reference baselines of the held-out classifier")
+    verdict: Verdict | None = Field(
+        description="Decision of the gate; null where the candidate is the champion, which is not compared with itself"
+    )
+
+    def columns(self, role: Role) -> dict[str, QualityReport]:
+        """Return the reports of one classifier by column title: the version, the champion and the baselines."""
+        baselines = self.selection_baselines if role == "selection" else self.held_out_baselines
+        return {
+            f"version {self.candidate.version}": self.candidate.report(role),
+            **({f"champion {self.champion.version}": self.champion.report(role)} if self.champion else {}),
+            "training images": baselines.train,
+            "noisy": baselines.noisy,
+            "blurred": baselines.blurred,
+            "untrained": baselines.untrained,
+        }
+
+    @property
+    def sentence(self) -> str:
+        """The outcome in words."""
+        number = self.candidate.version
+        if self.verdict is None:
+            return f"Version {number} is the champion."
+        if not self.same_dataset:
+            return f"{self.verdict.reason} Version {number} was trained on other data, so nothing is recorded."
+        if self.verdict.passed:
+            return f"{self.verdict.reason} To promote it: dcgan promote --version {number}"
+        return self.verdict.reason
+
+    @property
+    def champion_version(self) -> int | None:
+        """The version that the candidate was compared with."""
+        return self.champion.version if self.champion else None

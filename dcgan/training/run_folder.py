@@ -1,0 +1,93 @@
+"""The folder of a training run on this machine: its lock, its last states, and the checkpoints that await upload."""
+
+import os
+import shutil
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+
+from filelock import Timeout
+
+from dcgan.errors import ConfigurationError
+from dcgan.files import TEMPORARY_PREFIX, atomic_folder, exclusive_lock
+from dcgan.training.checkpoint import Checkpoint, save_checkpoint
+
+RETAINED_STATES = 2
+
+
+class RunFolder:
+    """The folder of one training run.
+
+    Args:
+        path: The folder; it need not exist.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    @contextmanager
+    def lock(self, timeout_seconds: float = 0.0) -> Iterator[None]:
+        """Lock the run for this process; the operating system releases the lock when the process ends, however it ends.
+
+        Args:
+            timeout_seconds: How long to wait for another process that has the lock.
+
+        Raises:
+            ConfigurationError: Another live process still has the lock after that time.
+        """
+        with ExitStack() as stack:
+            try:
+                stack.enter_context(exclusive_lock(self.path / "lock", timeout_seconds))
+            except Timeout:
+                raise ConfigurationError(f"The run {self.path.name} is in use by another live process.") from None
+            self._remove_leftovers()
+            yield
+
+    def save(self, checkpoint: Checkpoint) -> None:
+        """Write the state after an epoch, and remove all but the last two."""
+        save_checkpoint(self._states / _epoch_name(checkpoint.epoch), checkpoint)
+        for old in self.states()[RETAINED_STATES:]:
+            shutil.rmtree(old)
+
+    def states(self) -> list[Path]:
+        """Return the folders of the last states, newest first."""
+        return _epochs_in(self._states)
+
+    def retain(self, epoch: int) -> None:
+        """Retain the state of an epoch as a checkpoint to upload; its files are linked, not copied."""
+        with atomic_folder(self._checkpoints / _epoch_name(epoch)) as folder:
+            for file in (self._states / _epoch_name(epoch)).iterdir():
+                os.link(file, folder / file.name)
+
+    def retained(self) -> list[Path]:
+        """Return the folders of the checkpoints that await upload, oldest first."""
+        return _epochs_in(self._checkpoints)[::-1]
+
+    @property
+    def report(self) -> Path:
+        """The folder of the run's report."""
+        return self.path / "report"
+
+    @property
+    def _states(self) -> Path:
+        return self.path / "states"
+
+    @property
+    def _checkpoints(self) -> Path:
+        return self.path / "checkpoints"
+
+    def _remove_leftovers(self) -> None:
+        """Remove what a killed process left half written."""
+        for leftover in self.path.rglob(f"{TEMPORARY_PREFIX}*"):
+            if leftover.is_dir():
+                shutil.rmtree(leftover)
+            else:
+                leftover.unlink(missing_ok=True)
+
+
+def _epoch_name(epoch: int) -> str:
+    return f"epoch-{epoch:06d}"
+
+
+def _epochs_in(folder: Path) -> list[Path]:
+    return sorted(folder.glob("epoch-*"), reverse=True)

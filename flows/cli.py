@@ -1,0 +1,273 @@
+"""The `dcgan` command: the flows and the operations as subcommands, with exit codes and one-sentence errors.
+
+A flow's own signature and docstring are its command line: names, defaults, bounds and help.
+"""
+
+import logging
+import os
+import signal
+import sys
+import traceback
+from collections.abc import Callable, Sequence
+from importlib.metadata import version
+from pathlib import Path
+from types import FrameType
+from typing import Annotated, Any, NamedTuple, NoReturn, get_type_hints
+
+import httpx
+from cyclopts import App, CycloptsError, Group, MissingArgumentError, Parameter, Token, UnusedCliTokensError
+from prefect import Flow
+from prefect.exceptions import TerminationSignal
+from prefect.settings import PREFECT_API_URL
+from pydantic import TypeAdapter, ValidationError
+
+from dcgan.errors import ConfigurationError, DcganError, mask_credentials
+from dcgan.files import atomic_file, require_writable
+from flows import evaluate, generate, promote, train
+from operations import deploy, env, ui
+from operations.prefect_server import prefect_server
+
+DONE, FAILED, BAD_ARGUMENTS, INTERRUPTED, TERMINATED = 0, 1, 2, 130, 143
+
+
+class Command(NamedTuple):
+    """A flow as a subcommand.
+
+    Attributes:
+        flow: The flow.
+        show: Prints its result.
+        check: Refuses parameters that contradict one another.
+        after_signal: What an interrupted user should know.
+    """
+
+    flow: Flow[..., Any]
+    show: Callable[[Any], None]
+    check: Callable[..., None] = lambda **_: None
+    after_signal: str = "Nothing is left half done."
+
+
+COMMANDS = {
+    "train": Command(train.dcgan, train.show, after_signal=train.AFTER_SIGNAL),
+    "evaluate": Command(evaluate.dcgan_evaluate, evaluate.show),
+    "promote": Command(promote.dcgan_promote, promote.show, promote.check),
+    "generate": Command(generate.dcgan_generate, generate.show),
+}
+
+
+def _as_typed(_type: object, tokens: Sequence[Token]) -> str | None:
+    """Return a value as the user typed it: pydantic converts and validates it, as it does for Prefect's form."""
+    return None if tokens[-1].value == "null" else tokens[-1].value
+
+
+FLOWS = Group("Flows", sort_key=1)
+OPERATIONS = Group("Operations", sort_key=2)
+app = App(name="dcgan", help="Train, evaluate, promote and run a DCGAN.", version=lambda: version("dcgan"))
+for _position, (_name, _command) in enumerate(COMMANDS.items()):
+    app.command(
+        _command.flow.fn,
+        name=_name,
+        group=FLOWS,
+        sort_key=_position,
+        default_parameter=Parameter(negative=(), converter=_as_typed),
+    )
+app.register_install_completion_command(add_to_startup=False, help="Install shell completion.")
+app.meta.group_parameters = Group("Options of every flow", sort_key=9)
+
+
+@app.command(name="ui", group=OPERATIONS)
+def _ui() -> int:
+    """Start Prefect's server, MLflow's server and a worker for each pool, until Ctrl-C."""
+    return ui.main([])
+
+
+@app.command(name="deploy", group=OPERATIONS)
+def _deploy() -> int:
+    """Create or update the work pools, deployments and automations on the running Prefect server."""
+    return deploy.main([])
+
+
+@app.command(name="env", group=OPERATIONS)
+def _env() -> int:
+    """Print the settings of a shell that uses the servers of `dcgan ui`: eval "$(dcgan env)"."""
+    return env.main([])
+
+
+@app.command(name="worker", group=OPERATIONS)
+def _worker(*, pool: str, name: str | None = None) -> NoReturn:
+    """Start a worker that runs one flow run at a time.
+
+    Args:
+        pool: Work pool to take flow runs from, such as gpu.
+        name: Name of the worker; by default Prefect chooses one.
+    """
+    options = ["--pool", pool, *(["--name", name] if name else [])]
+    # in a process of its own: its worker takes the place of Prefect's in every process that imports it
+    os.execv(sys.executable, [sys.executable, "-m", "operations.worker", *options])  # noqa: S606 - this project's own module
+
+
+@app.meta.default
+def _run(
+    *tokens: Annotated[str, Parameter(show=False, allow_leading_hyphen=True)],
+    summary: Annotated[Path | None, Parameter(help="Write the flow's result as JSON into this file.")] = None,
+    debug: Annotated[bool, Parameter(help="Show tracebacks.", negative=(), show_default=False)] = False,
+) -> int:
+    function, bound, _ = app.parse_args(tokens, exit_on_error=False, print_error=False)
+    command = next((each for each in COMMANDS.values() if each.flow.fn is function), None)
+    if command is None:
+        if function in (_ui, _deploy, _env, _worker) and (summary or debug):
+            _print_error(f"--summary and --debug are options of the flows: {', '.join(COMMANDS)}.")
+            return BAD_ARGUMENTS
+        return int(function(*bound.args, **bound.kwargs) or DONE)
+    try:
+        parameters = _validated(command.flow, bound.arguments)
+        command.check(**parameters)
+    except ConfigurationError as error:
+        _print_error(str(error))
+        return BAD_ARGUMENTS
+
+    def body() -> None:
+        if summary:
+            require_writable(summary)
+        result = command.flow(**parameters)
+        if summary:
+            with atomic_file(summary) as file:
+                file.write_text(result.model_dump_json(indent=2), encoding="utf-8")
+        command.show(result)
+
+    return run_command(body, debug=debug, after_signal=command.after_signal)
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command that the arguments name, by default those of the process, and return the exit code."""
+    tokens = list(sys.argv[1:] if arguments is None else arguments)
+    try:
+        return int(app.meta(tokens, exit_on_error=False, print_error=False, result_action="return_value") or DONE)
+    except CycloptsError as error:
+        cause = error.__cause__
+        _print_error(_sentence(_flag(error), cause) if isinstance(cause, ValidationError) else _usage(error, tokens))
+        return BAD_ARGUMENTS
+    except KeyboardInterrupt:  # of an operation: a flow says more
+        sys.stderr.write("Interrupted.\n")
+        return INTERRUPTED
+
+
+def run_command(body: Callable[[], object], *, debug: bool, after_signal: str) -> int:
+    """Run a command's body beside a Prefect server and return its exit code; a failure is one sentence."""
+    signal.signal(signal.SIGTERM, _raise_termination)
+    _log_to_console(debug=debug)
+    try:
+        with prefect_server():
+            body()
+    except KeyboardInterrupt:
+        sys.stderr.write(f"Interrupted. {after_signal}\n")
+        return INTERRUPTED
+    except TerminationSignal:
+        sys.stderr.write(f"Terminated. {after_signal}\n")
+        return TERMINATED
+    except Exception as error:  # noqa: BLE001 - whatever went wrong, its user gets a sentence and an exit code
+        if debug:
+            traceback.print_exc()
+        _print_error(_reason(error))
+        return FAILED
+    return DONE
+
+
+def _validated(flow: Flow[..., Any], arguments: dict[str, Any]) -> dict[str, Any]:
+    """Return a flow's parameters, converted.
+
+    Raises:
+        ConfigurationError: A value is not valid.
+    """
+    hints = get_type_hints(flow.fn, include_extras=True)
+    parameters = {}
+    for name, value in arguments.items():
+        try:
+            parameters[name] = TypeAdapter(hints[name]).validate_python(value)
+        except ValidationError as error:
+            raise ConfigurationError(_sentence(f"--{name.replace('_', '-')}", error)) from None
+    return parameters
+
+
+def _sentence(flag: str, error: ValidationError) -> str:
+    """Return what is wrong with a value; where it may have one of several types, why it has none of them."""
+    problems = error.errors(include_url=False)
+    if problems[0]["type"] == "value_error":  # this project's own sentence, which is complete
+        return f"{flag}: {problems[0]['ctx']['error']}"
+    typed = problems[0]["input"]
+    reasons = ", or ".join(f"{problem['msg'][0].lower()}{problem['msg'][1:]}" for problem in problems)
+    return f"{flag}: {reasons}, not {'null' if typed is None else repr(typed)}."
+
+
+def _flag(error: CycloptsError) -> str:
+    return error.argument.name if error.argument else "the command line"
+
+
+def _usage(error: CycloptsError, tokens: list[str]) -> str:
+    command = tokens[0] if tokens and tokens[0] in app else None
+    return f"{_problem(error)} See dcgan {f'{command} ' if command else ''}--help."
+
+
+def _problem(error: CycloptsError) -> str:
+    """Return what is wrong with a command line."""
+    if isinstance(error, UnusedCliTokensError) and error.unused_tokens:
+        return f"Unexpected argument: {' '.join(error.unused_tokens)}."
+    if isinstance(error, MissingArgumentError):
+        error.command_chain = ()  # the sentence after this one names the command
+    return str(error).strip()
+
+
+def _reason(error: Exception) -> str:
+    """Return the sentence for a failure."""
+    if isinstance(error, DcganError):
+        return str(error)
+    if isinstance(error, httpx.TransportError):
+        return _without_prefect(error)
+    if isinstance(error, OSError):  # a full disk, a folder that cannot be written
+        return f"{error.filename or 'A file'} cannot be used: {error.strerror or error}."
+    return f"Unexpected {type(error).__name__}: {error}"
+
+
+def _without_prefect(error: httpx.TransportError) -> str:
+    """Return the sentence for a Prefect server that stopped answering: the failure before that, if there was one."""
+    logging.disable()  # Prefect continues for a while to log that it cannot reach its server
+    cause: BaseException | None = error
+    while cause:
+        if isinstance(cause, DcganError):
+            return str(cause)
+        cause = cause.__cause__ or cause.__context__
+    return (
+        f"The Prefect API {mask_credentials(str(PREFECT_API_URL.value()))} stopped answering ({error}), so it does not "
+        "know how this flow run ended; MLflow has what was done."
+    )
+
+
+def _raise_termination(number: int, _frame: FrameType | None) -> None:
+    raise TerminationSignal(signal=number)
+
+
+def _log_to_console(*, debug: bool) -> None:
+    """Show the library's log where Prefect shows its own, without the failures of flow and task runs.
+
+    The command itself reports those, in one sentence.
+    """
+    library = logging.getLogger("dcgan")
+    library.setLevel(logging.INFO)
+    for handler in logging.getLogger("prefect").handlers:
+        library.addHandler(handler)
+    if debug:
+        return
+    logging.raiseExceptions = False  # or Prefect prints each time that a log did not reach its server
+    for name in ("prefect.flow_runs", "prefect.task_runs", "prefect.engine", "prefect._internal.concurrency"):
+        logging.getLogger(name).addFilter(_is_not_failure)
+
+
+def _is_not_failure(record: logging.LogRecord) -> bool:
+    return record.levelno < logging.ERROR
+
+
+def _print_error(text: str) -> None:
+    sys.stderr.write(f"error: {text}\n")
+
+
+if __name__ == "__main__":
+    sys.exit(main())

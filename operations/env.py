@@ -1,0 +1,44 @@
+"""`make env`: print the lines that let a shell's own `prefect` and `mlflow` use the servers of `make ui`."""
+
+import os
+import shlex
+import sys
+from argparse import ArgumentParser
+from pathlib import Path
+
+from dcgan.errors import DcganError
+from operations.servers import ServerSettings, worker_environment
+
+NAMES = (
+    "PREFECT_API_URL",
+    "MLFLOW_TRACKING_URI",
+    "DCGAN_STATE",
+    "DCGAN_HOME",
+    "PREFECT_HOME",
+    "PREFECT_LOGGING_EXTRA_LOGGERS",
+    "PREFECT_FLOWS_HEARTBEAT_FREQUENCY",
+    "DO_NOT_TRACK",
+)
+
+
+def exports(settings: ServerSettings) -> list[str]:
+    """Return the lines for `eval`: the workers' environment without passwords, and this Python's programs first."""
+    environment = worker_environment(settings)
+    values = {name: environment[name] for name in NAMES}
+    values["PATH"] = os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", os.defpath)])
+    return [f"export {name}={shlex.quote(value)}" for name, value in values.items()]
+
+
+def main(arguments: list[str]) -> int:
+    """Print the exports; return the exit code, 1 if a setting is unusable."""
+    ArgumentParser(prog="dcgan env", description=__doc__).parse_args(arguments)
+    try:
+        sys.stdout.write("\n".join(exports(ServerSettings())) + "\n")
+    except DcganError as error:
+        sys.stderr.write(f"error: {error}\n")
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

@@ -1,0 +1,86 @@
+"""The Prefect server that a command uses: the one that PREFECT_API_URL names, or a private one for as long as it runs.
+
+Prefect can start such a server by itself, but in the terminal's process group: Ctrl-C ends it too, so that the end of
+the flow run cannot be recorded, and the command hangs in retries. It also outlives a command that is killed. The
+private one has a session of its own and ends when the pipe from its parent closes, however the parent ended.
+"""
+
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager, suppress
+
+import httpx
+from prefect.events.worker import EventsWorker
+from prefect.logging.handlers import APILogWorker
+from prefect.settings import PREFECT_API_URL, PREFECT_HOME, temporary_settings
+
+from dcgan.errors import ConfigurationError, mask_credentials
+from dcgan.files import exclusive_lock
+
+START_SECONDS = 180.0
+POLL_SECONDS = 0.1
+PROBE_SECONDS = 5.0
+DRAIN_SECONDS = 10.0
+
+
+@contextmanager
+def prefect_server() -> Iterator[str]:
+    """Yield the URL of a Prefect API that the body uses: PREFECT_API_URL where it is set, or a private server's.
+
+    At the end, logs and events that Prefect has queued are sent, without waiting for a server that is away.
+
+    Raises:
+        ConfigurationError: The API does not answer.
+    """
+    with ExitStack() as stack:
+        url = PREFECT_API_URL.value()
+        if url:
+            _require_answer(url)
+        else:
+            url = stack.enter_context(_private_server())
+            stack.enter_context(temporary_settings({PREFECT_API_URL: url}))
+        for queue in (EventsWorker, APILogWorker):
+            stack.callback(queue.drain_all, timeout=DRAIN_SECONDS)
+        yield url
+
+
+def _require_answer(url: str) -> None:
+    """Raise at once when an API does not answer: Prefect would retry for minutes."""
+    try:
+        httpx.get(f"{url.rstrip('/')}/health", timeout=PROBE_SECONDS)
+    except (httpx.HTTPError, httpx.InvalidURL) as error:
+        reason = str(error) or type(error).__name__
+        raise ConfigurationError(
+            f"The Prefect API {mask_credentials(url)} does not answer ({reason}); "
+            "expected a running server there, or no PREFECT_API_URL for a private one."
+        ) from None
+
+
+@contextmanager
+def _private_server() -> Iterator[str]:
+    with ExitStack() as stack:
+        with exclusive_lock(PREFECT_HOME.value() / "server.lock"):  # two processes must not create one database at once
+            with socket.create_server(("127.0.0.1", 0)) as listener:
+                process = subprocess.Popen(  # noqa: S603 - a module of this package
+                    [sys.executable, "-m", "operations.serve_prefect", "--descriptor", str(listener.fileno())],
+                    pass_fds=[listener.fileno()],
+                    stdin=subprocess.PIPE,
+                    start_new_session=True,
+                )
+                url = f"http://127.0.0.1:{listener.getsockname()[1]}/api"
+            stack.callback(process.communicate)  # closes the pipe, which ends the server
+            _wait_until_ready(url, process)
+        yield url
+
+
+def _wait_until_ready(url: str, process: "subprocess.Popen[bytes]") -> None:
+    deadline = time.monotonic() + START_SECONDS
+    while time.monotonic() < deadline and process.poll() is None:
+        with suppress(httpx.HTTPError):
+            if httpx.get(f"{url}/health", timeout=PROBE_SECONDS).is_success:
+                return
+        time.sleep(POLL_SECONDS)
+    raise ConfigurationError(f"Prefect's server did not answer at {url}; its database is in {PREFECT_HOME.value()}.")

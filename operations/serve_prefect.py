@@ -1,0 +1,68 @@
+"""Prefect's server in a process of its own, for `make ui` and for commands that run without a server.
+
+`python -m operations.serve_prefect --host HOST --port PORT` serves what `prefect server start` serves: the API, its
+pages, and the background services. With `--descriptor N` it serves only the API, on an inherited socket that already
+listens, and ends when standard input closes.
+"""
+
+import socket
+import sys
+from argparse import ArgumentParser
+from threading import Thread
+
+import uvicorn
+from prefect.server.api.server import create_app
+from prefect.settings import get_current_settings
+
+
+def build_server(host: str, port: int, *, ephemeral: bool) -> uvicorn.Server:
+    """Return a server of Prefect's app with Prefect's own settings.
+
+    Args:
+        host: The IP address or host name to bind.
+        port: The TCP port to bind.
+        ephemeral: Whether to leave out pages, schedules and automations, and to log only errors.
+    """
+    settings = get_current_settings().server
+    config = uvicorn.Config(
+        create_app(final=True, ephemeral=ephemeral),
+        host=host,
+        port=port,
+        log_level="error" if ephemeral else settings.logging_level.lower(),
+        timeout_keep_alive=settings.api.keepalive_timeout,
+        ws_ping_interval=settings.api.websocket_ping_interval,
+        ws_ping_timeout=settings.api.websocket_ping_timeout,
+    )
+    return uvicorn.Server(config)
+
+
+def end_with_parent(server: uvicorn.Server) -> None:
+    """Stop the server when the pipe from the parent process closes, however that process ended."""
+    sys.stdin.buffer.read()
+    server.should_exit = True
+
+
+def main(arguments: list[str]) -> int:
+    """Serve until a signal comes, or until standard input closes.
+
+    Returns:
+        The exit code: 1 if the server could not start.
+    """
+    parser = ArgumentParser(description=__doc__)
+    parser.add_argument("--host", default="127.0.0.1", help="IP address or host name to bind")
+    parser.add_argument("--port", type=int, default=4200, help="TCP port to bind")
+    parser.add_argument("--descriptor", type=int, help="File descriptor of a listening socket to serve instead")
+    options = parser.parse_args(arguments)
+    if options.descriptor is None:
+        server = build_server(options.host, options.port, ephemeral=False)
+        server.run()
+    else:
+        listener = socket.socket(fileno=options.descriptor)
+        server = build_server(*listener.getsockname(), ephemeral=True)
+        Thread(target=end_with_parent, args=[server], daemon=True).start()
+        server.run(sockets=[listener])
+    return 0 if server.started else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

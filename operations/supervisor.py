@@ -1,0 +1,166 @@
+"""Processes that live and end together: each has its own log, all are watched, and none is left behind.
+
+docs/decisions/supervisor.md says why this is not a library.
+"""
+
+import os
+import signal
+import subprocess
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+from threading import Event
+
+import psutil
+
+from dcgan.errors import DcganError
+from tasks.settings import CHECKOUT
+
+POLL_SECONDS = 0.2
+GRACE_SECONDS = 30.0  # between SIGTERM and SIGKILL, as Prefect gives its flow runs
+
+
+class ProcessError(DcganError):
+    """A process ended by itself, or did not become ready in time."""
+
+
+class StopRequestedError(Exception):
+    """A signal asked this program to end."""
+
+
+@dataclass(frozen=True)
+class Service:
+    """A started process and its log."""
+
+    name: str
+    process: subprocess.Popen[bytes]
+    log: Path
+
+    def session(self) -> list[psutil.Process]:
+        """Return every process of its session, also those that it left behind when it died."""
+        return [process for process in psutil.process_iter() if _session_of(process.pid) == self.process.pid]
+
+    def children(self) -> list[psutil.Process]:
+        """Return its child processes; those of a worker are its flow runs, each in a session of its own."""
+        with suppress(psutil.NoSuchProcess):
+            return psutil.Process(self.process.pid).children()
+        return []
+
+
+class Supervisor:
+    """Starts processes, waits until they are ready, watches them, and stops them in order.
+
+    Args:
+        logs: The folder of their logs, one for each name, overwritten at each start.
+        stop: The event that is set when this program is to end.
+        grace_seconds: The time between SIGTERM and SIGKILL.
+    """
+
+    def __init__(self, logs: Path, stop: Event, grace_seconds: float = GRACE_SECONDS) -> None:
+        self._logs = logs
+        self._stop = stop
+        self._grace_seconds = grace_seconds
+        self._services: list[Service] = []
+        self._workers: list[Service] = []
+        logs.mkdir(parents=True, exist_ok=True)
+
+    def start(
+        self, name: str, command: Sequence[str], environment: Mapping[str, str], *, is_worker: bool = False
+    ) -> Service:
+        """Start a process in the checkout, in a session of its own, so that Ctrl-C reaches only this program."""
+        log = self._logs / f"{name}.log"
+        with log.open("wb") as output:
+            process = subprocess.Popen(  # noqa: S603 - the commands are this program's own
+                command,
+                cwd=CHECKOUT,
+                env=dict(environment),
+                stdin=subprocess.DEVNULL,
+                stdout=output,
+                stderr=subprocess.STDOUT,
+                start_new_session=True,
+            )
+        service = Service(name, process, log)
+        self._services.append(service)
+        if is_worker:
+            self._workers.append(service)
+        return service
+
+    def wait_until(self, ready: Callable[[], bool], what: str, seconds: float) -> None:
+        """Return as soon as `ready` returns True.
+
+        Raises:
+            ProcessError: `what` is not ready within `seconds`, or a process ended.
+            StopRequestedError: A signal came first.
+        """
+        deadline = time.monotonic() + seconds
+        while not ready():
+            self._check()
+            if time.monotonic() > deadline:
+                raise ProcessError(f"{what} did not answer within {seconds:.0f} seconds; the logs are in {self._logs}.")
+            self._stop.wait(POLL_SECONDS)
+
+    def watch(self) -> None:
+        """Wait until a signal comes.
+
+        Raises:
+            ProcessError: A process ended.
+        """
+        with suppress(StopRequestedError):
+            while True:
+                self._check()
+                self._stop.wait(POLL_SECONDS)
+
+    def flow_runs(self) -> list[psutil.Process]:
+        """Return the flow runs of the workers."""
+        return [flow_run for worker in self._workers for flow_run in worker.children()]
+
+    def stop(self) -> None:
+        """Stop everything: flow runs first, while there are servers to report to, then workers, then the rest.
+
+        A worker kills its flow runs at once when it gets SIGTERM, so it gets it only after they have ended.
+        """
+        self._terminate(self.flow_runs())
+        for services in (self._workers, self._services):
+            self._terminate([process for service in services for process in service.session()])
+        for service in self._services:
+            service.process.wait()
+
+    def _check(self) -> None:
+        if self._stop.is_set():
+            raise StopRequestedError
+        for service in self._services:
+            if (code := service.process.poll()) is not None:
+                raise ProcessError(f"{service.name} ended with exit code {code}; its log is {service.log}.")
+
+    def _terminate(self, processes: Sequence[psutil.Process]) -> None:
+        for process in processes:
+            with suppress(psutil.NoSuchProcess):
+                process.terminate()
+        _, alive = psutil.wait_procs(processes, timeout=self._grace_seconds)
+        for process in alive:
+            with suppress(psutil.NoSuchProcess):
+                process.kill()
+        psutil.wait_procs(alive, timeout=self._grace_seconds)
+
+
+@contextmanager
+def stop_on_signals() -> Iterator[Event]:
+    """Yield an event that SIGINT and SIGTERM set while the body runs.
+
+    The handlers also keep child processes from inheriting an ignored SIGINT, which a shell's background jobs have.
+    """
+    stop = Event()
+    before = {number: signal.signal(number, lambda *_: stop.set()) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield stop
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def _session_of(pid: int) -> int | None:
+    with suppress(OSError):
+        return os.getsid(pid)
+    return None

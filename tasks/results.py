@@ -1,0 +1,87 @@
+"""What the tasks and flows return, as small frozen values."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal, Self
+
+from pydantic import BaseModel, ConfigDict
+
+from dcgan.training.checkpoint import Checkpoint
+
+PromotionMode = Literal["auto", "manual"]
+
+
+@dataclass(frozen=True)
+class Trained:
+    """The result of a training run.
+
+    Attributes:
+        checkpoint: The state after the last epoch.
+        images_per_second: Median training speed of the epochs that this process trained.
+        resumed_from_epoch: The epoch from which this process resumed; 0 where it began.
+    """
+
+    checkpoint: Checkpoint
+    images_per_second: float
+    resumed_from_epoch: int
+
+
+class Promotion(BaseModel):
+    """The result of a promotion, or of the decision not to promote.
+
+    Attributes:
+        version: Number of the version.
+        promoted: Whether it is the champion now.
+        reason: The reason, in words.
+        metrics: quality/NAME and quality_heldout/NAME; empty where nothing was evaluated.
+    """
+
+    model_config = ConfigDict(frozen=True)
+
+    version: int
+    promoted: bool
+    reason: str
+    metrics: dict[str, float] = {}
+
+    @classmethod
+    def unevaluated(cls, version: int, recipe: str) -> Self:
+        """Return the result for a version whose recipe asks for no evaluation."""
+        reason = f"The recipe {recipe} is not evaluated, so its versions are never promoted automatically."
+        return cls(version=version, promoted=False, reason=reason)
+
+
+class Generated(BaseModel):
+    """The result of generating images."""
+
+    model_config = ConfigDict(frozen=True)
+
+    version: int
+    count: int
+    seed: int
+    out: Path
+
+
+class Summary(BaseModel):
+    """The result of the training pipeline, as `--summary` writes it."""
+
+    model_config = ConfigDict(frozen=True)
+
+    run_id: str
+    experiment: str
+    model_name: str
+    model_version: int
+    recipe: str
+    seed: int
+    epochs: int
+    steps: int
+    dataset_digest: str
+    weights_sha256: str
+    images_per_second: float
+    seconds: dict[str, float]
+    metrics: dict[str, float]
+    quality: dict[str, float]
+    promoted: bool
+    verdict: str
+    tracking_uri: str
+    state_dir: Path
+    resumed_from_epoch: int

@@ -1,0 +1,247 @@
+"""A training run from its beginning to its end: created or resumed, locked, described, and finished in MLflow."""
+
+import logging
+import platform
+import tempfile
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+
+from prefect.exceptions import Abort
+
+from dcgan.data.dataset import Manifest
+from dcgan.errors import ConfigurationError, DcganError, LeaseLostError, TrackingError
+from dcgan.files import LOCK_NAME, TEMPORARY_PREFIX, exclusive_lock
+from dcgan.provenance import Configuration
+from dcgan.training.checkpoint import Checkpoint, newest_checkpoint
+from dcgan.training.run_folder import RunFolder
+from tasks.context import Context
+from tasks.flow_run import flow_run_id, flow_run_tags
+from tracking import runs
+from tracking.lease import Holder, Lease, is_held_elsewhere, require_not_held_elsewhere
+from tracking.store import Store
+
+logger = logging.getLogger("dcgan.run")
+
+# how long to wait for a predecessor on this machine, which stops when it next looks, at the latest after an evaluation
+PREDECESSOR_SECONDS = 300.0
+
+
+@dataclass(frozen=True)
+class TrainingRun:
+    """The training run of this process, as long as its lease is valid.
+
+    Attributes:
+        run_id: Id of the MLflow run.
+        url: Address of its page in MLflow, None where the store has no server.
+        folder: Its folder on this machine.
+        configuration: What is trained.
+        resumed: Whether the run existed before.
+        lease: This process's lease on it.
+    """
+
+    run_id: str
+    url: str | None
+    folder: Path
+    configuration: Configuration
+    resumed: bool
+    lease: Lease
+
+    def newest_state(self, store: Store) -> Checkpoint | None:
+        """Return the newest usable state, from this machine or else from MLflow; None before the first epoch's end.
+
+        Raises:
+            CheckpointError: A state belongs to another configuration.
+        """
+        folder = RunFolder(self.folder)
+        checkpoint = newest_checkpoint(folder.states(), self.configuration)
+        if checkpoint is None:
+            with runs.downloaded_checkpoints(store, self.run_id) as downloaded:
+                checkpoint = newest_checkpoint(downloaded, self.configuration)
+            if checkpoint:
+                logger.info("The state after epoch %d was downloaded from MLflow.", checkpoint.epoch)
+                folder.save(checkpoint)
+        return checkpoint
+
+
+@contextmanager
+def training_run(
+    context: Context, configuration: Configuration, dataset: Manifest, resume: str
+) -> Iterator[TrainingRun]:
+    """Own a run, new or resumed, while the body trains; afterwards MLflow knows how it ended.
+
+    Args:
+        context: Settings and store.
+        configuration: What is trained.
+        dataset: The data set's manifest.
+        resume: `auto` resumes the newest unfinished run of the same configuration, data and code that no live process
+            uses, else creates one; `never` creates one; a run's id resumes that one.
+
+    Raises:
+        TrackingError: The store does not answer, or the run to resume does not exist or is finished.
+        ConfigurationError: The run to resume is in use by another process.
+        LeaseLostError: Another process has taken over the run.
+        Abort: Another process has taken it over for this same flow run, and reports its state to Prefect.
+    """
+    store = context.store
+    with ExitStack() as stack:
+        stack.enter_context(_abort_for_a_successor())
+        claim = stack.enter_context(_claimed_run(context, configuration, dataset, resume))
+        run_id, folder = claim.lease.run_id, context.settings.runs / claim.lease.run_id
+        stack.enter_context(_temporary_files_in(folder))
+        stack.enter_context(_recorded_outcome(store, claim.lease))
+        if claim.resumed:
+            logger.info("Resuming the MLflow run %s.", run_id)
+            runs.reopen_run(store, run_id, flow_run_tags())
+        runs.describe_run(store, run_id, configuration, dataset)
+        yield TrainingRun(
+            run_id=run_id,
+            url=store.run_url(run_id),
+            folder=folder,
+            configuration=configuration,
+            resumed=claim.resumed,
+            lease=claim.lease,
+        )
+
+
+@dataclass(frozen=True)
+class _Claim:
+    """The lease on a run, and whether the run existed before."""
+
+    lease: Lease
+    resumed: bool
+
+
+@contextmanager
+def _claimed_run(context: Context, configuration: Configuration, dataset: Manifest, resume: str) -> Iterator[_Claim]:
+    """Own a run while the body runs: by its folder's lock on this machine, by its lease elsewhere.
+
+    A flow run that Prefect started again takes its own MLflow run, whoever uses it and whatever `resume` says: Prefect
+    has found that its predecessor is dead.
+    """
+    settings = context.settings
+    here = Holder(host=platform.node(), folder=str(settings.root), flow_run_id=flow_run_id())
+    with ExitStack() as stack:
+        claim = _take_over(context, configuration, here, stack)
+        if claim is None:
+            # else another process could claim the run that this one is just creating
+            with exclusive_lock(settings.runs / LOCK_NAME):
+                claim = _resume(context, configuration, resume, here, stack) or _create(
+                    context, configuration, dataset, here, stack
+                )
+            stack.enter_context(claim.lease.renewed())
+        yield claim
+
+
+def _take_over(context: Context, configuration: Configuration, here: Holder, stack: ExitStack) -> _Claim | None:
+    """Take the run that this flow run created when it was started before, from its predecessor if that still lives."""
+    store = context.store
+    run_id = runs.find_run_of(store, here.flow_run_id) if here.flow_run_id else None
+    if run_id is None:
+        return None
+    runs.require_same_configuration(store, run_id, configuration)
+    claim = _take(store, run_id, here)
+    stack.enter_context(claim.lease.renewed())
+    stack.enter_context(RunFolder(context.settings.runs / run_id).lock(PREDECESSOR_SECONDS))
+    claim.lease.require()
+    return claim
+
+
+def _resume(
+    context: Context, configuration: Configuration, resume: str, here: Holder, stack: ExitStack
+) -> _Claim | None:
+    """Take the run to resume; None when a new one is to be created."""
+    store = context.store
+    if resume == "never":
+        return None
+    if resume != "auto":
+        return _resume_requested(context, configuration, resume, here, stack)
+    for run_id in runs.find_unfinished(store, configuration):
+        if is_held_elsewhere(runs.get_run(store, run_id), here):
+            continue
+        with suppress(ConfigurationError), ExitStack() as attempt:  # another process may be training it
+            attempt.enter_context(RunFolder(context.settings.runs / run_id).lock())
+            if runs.is_unfinished(store, run_id):
+                claim = _take(store, run_id, here)
+                stack.enter_context(attempt.pop_all())
+                return claim
+    return None
+
+
+def _resume_requested(
+    context: Context, configuration: Configuration, run_id: str, here: Holder, stack: ExitStack
+) -> _Claim:
+    store = context.store
+    runs.require_resumable(store, run_id, configuration)
+    require_not_held_elsewhere(runs.get_run(store, run_id), here)
+    stack.enter_context(RunFolder(context.settings.runs / run_id).lock())
+    runs.require_resumable(store, run_id, configuration)  # the process before this one may have finished it
+    return _take(store, run_id, here)
+
+
+def _take(store: Store, run_id: str, here: Holder) -> _Claim:
+    lease = Lease(store, run_id, here)
+    lease.take()
+    return _Claim(lease, resumed=True)
+
+
+def _create(
+    context: Context, configuration: Configuration, dataset: Manifest, here: Holder, stack: ExitStack
+) -> _Claim:
+    run_id = runs.create_run(context.store, configuration, dataset, {**flow_run_tags(), **here.tags()})
+    stack.enter_context(RunFolder(context.settings.runs / run_id).lock())
+    return _Claim(Lease(context.store, run_id, here), resumed=False)
+
+
+@contextmanager
+def _abort_for_a_successor() -> Iterator[None]:
+    """Leave the flow run's state alone when another process continues the same flow run.
+
+    Whatever a flow raises would become its flow run's state, and so end the successor's in Prefect; Abort does not.
+    """
+    try:
+        yield
+    except LeaseLostError as loss:
+        logger.error("%s", loss)
+        if loss.same_flow_run:
+            raise Abort(str(loss)) from loss
+        raise
+
+
+@contextmanager
+def _recorded_outcome(store: Store, lease: Lease) -> Iterator[None]:
+    """Record in MLflow how the body ended; what is raised is the body's own failure, also when MLflow does not answer.
+
+    Raises:
+        LeaseLostError: Another process has taken over the run, which may have caused whatever the body raised.
+    """
+    try:
+        yield
+        lease.require()
+    except LeaseLostError:
+        raise
+    except BaseException as error:  # Ctrl-C, SIGTERM and a cancellation are not Exceptions
+        outcome: runs.Outcome = "FAILED" if isinstance(error, Exception) else "KILLED"
+        try:
+            lease.require()
+            runs.end_run(store, lease.run_id, outcome, str(error) if isinstance(error, DcganError) else "")
+        except TrackingError as failure:
+            logger.warning("The run %s is not marked %s: %s", lease.run_id, outcome, failure)
+        raise
+    runs.end_run(store, lease.run_id, "FINISHED")
+
+
+@contextmanager
+def _temporary_files_in(folder: Path) -> Iterator[None]:
+    """Make every temporary file of this process in a run's folder.
+
+    A process that is killed leaves them, TensorFlow's and MLflow's too; the next owner of the run removes them.
+    """
+    before = tempfile.tempdir
+    with tempfile.TemporaryDirectory(prefix=TEMPORARY_PREFIX, dir=folder, ignore_cleanup_errors=True) as temporary:
+        tempfile.tempdir = temporary
+        try:
+            yield
+        finally:
+            tempfile.tempdir = before

@@ -1,0 +1,81 @@
+"""The private Prefect server of a command: its own port, its own session, and the end of its parent."""
+
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import httpx
+import psutil
+import pytest
+from prefect.settings import PREFECT_API_URL, temporary_settings
+
+from dcgan.errors import ConfigurationError
+from operations.prefect_server import prefect_server
+from tests.service_stack import CHECKOUT
+
+PROGRAM = """
+import sys
+from prefect.settings import PREFECT_API_URL
+from operations.prefect_server import prefect_server
+with prefect_server() as url:
+    assert PREFECT_API_URL.value() == url
+    print(url, flush=True)
+    sys.stdin.read()
+"""
+
+
+def start(folder: Path) -> "subprocess.Popen[str]":
+    """Start a program that uses a private server until its standard input closes."""
+    return subprocess.Popen(
+        [sys.executable, "-c", PROGRAM],
+        cwd=CHECKOUT,
+        env={**os.environ, "DCGAN_STATE": str(folder), "PREFECT_HOME": str(folder / "prefect")},
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("how", ["by itself", "killed"])
+def test_the_server_ends_with_its_parent(how: str, tmp_path: Path) -> None:
+    """It answers on loopback, is out of Ctrl-C's reach, and ends however its parent ends."""
+    with start(tmp_path) as program:
+        url = program.stdout.readline().strip()
+        assert url.startswith("http://127.0.0.1:")
+        assert httpx.get(f"{url}/health").json() is True
+        (server,) = psutil.Process(program.pid).children()
+        assert os.getsid(server.pid) == server.pid != os.getsid(program.pid)
+        if how == "killed":
+            program.kill()
+        program.communicate()
+    assert program.returncode == (-signal.SIGKILL if how == "killed" else 0)
+    _, alive = psutil.wait_procs([server], timeout=60)
+    assert alive == []
+
+
+@pytest.mark.slow
+def test_two_commands_may_create_the_database_at_once(tmp_path: Path) -> None:
+    """Each gets a server of its own over the same database."""
+    with start(tmp_path) as first, start(tmp_path) as second:
+        urls = [program.stdout.readline().strip() for program in (first, second)]
+        assert [httpx.get(f"{url}/health").json() for url in urls] == [True, True]
+        assert len(set(urls)) == 2
+        first.communicate()
+        second.communicate()
+    assert (first.returncode, second.returncode) == (0, 0)
+
+
+def test_a_server_that_does_not_answer_is_refused(free_port: int) -> None:
+    """An API address that is set is used or refused, never replaced, and its password is not shown."""
+    with (
+        temporary_settings({PREFECT_API_URL: f"http://me:secret@127.0.0.1:{free_port}/api"}),
+        pytest.raises(ConfigurationError) as caught,
+        prefect_server(),
+    ):
+        pass
+    shown = f"http://***@127.0.0.1:{free_port}/api"
+    assert str(caught.value).startswith(f"The Prefect API {shown} does not answer (")
+    assert str(caught.value).endswith("); expected a running server there, or no PREFECT_API_URL for a private one.")

@@ -1,0 +1,144 @@
+"""The supervisor, on real processes."""
+
+import os
+import signal
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from threading import Event
+
+import psutil
+import pytest
+
+from operations.supervisor import ProcessError, Service, StopRequestedError, Supervisor, stop_on_signals
+
+SLEEP = "import time; print('ready', flush=True); time.sleep(60)"
+STUBBORN = f"import signal; signal.signal(signal.SIGTERM, signal.SIG_IGN); {SLEEP}"
+PARENT = f"import subprocess, sys; subprocess.Popen([sys.executable, '-c', {SLEEP!r}]).wait()"
+# saves something at SIGTERM, as a flow run does
+FLOW_RUN = """
+import pathlib, signal, sys, time
+def save(*_):
+    pathlib.Path(sys.argv[1]).write_text("saved")
+    raise SystemExit
+signal.signal(signal.SIGTERM, save)
+print("ready", flush=True)
+time.sleep(60)
+"""
+# kills its flow run at SIGTERM, as Prefect's worker does
+WORKER = """
+import signal, subprocess, sys
+flow_run = subprocess.Popen([sys.executable, "-c", sys.argv[2], sys.argv[1]])
+def end(*_):
+    flow_run.kill()
+    raise SystemExit
+signal.signal(signal.SIGTERM, end)
+flow_run.wait()
+signal.pause()
+"""
+
+
+@pytest.fixture
+def stop() -> Event:
+    """Return the event that asks a supervisor to stop."""
+    return Event()
+
+
+@pytest.fixture
+def supervisor(tmp_path: Path, stop: Event) -> Iterator[Supervisor]:
+    """Yield a supervisor without processes; whatever a test leaves running is stopped."""
+    supervisor = Supervisor(tmp_path / "logs", stop, grace_seconds=5)
+    yield supervisor
+    supervisor.stop()
+
+
+def start(supervisor: Supervisor, program: str, *arguments: str, is_worker: bool = False) -> Service:
+    """Start a Python program, and return once it, or its child process, has printed that it is ready."""
+    command = [sys.executable, "-c", program, *arguments]
+    service = supervisor.start("service", command, os.environ, is_worker=is_worker)
+    supervisor.wait_until(lambda: b"ready" in service.log.read_bytes(), "the service", 30)
+    return service
+
+
+def test_a_process_that_ends_is_reported(supervisor: Supervisor) -> None:
+    """During every wait, the first process that ends is reported with its exit code and its log."""
+    service = supervisor.start("service", [sys.executable, "-c", "print('oh'); exit(3)"], os.environ)
+    with pytest.raises(ProcessError) as caught:
+        supervisor.wait_until(lambda: False, "nothing", 30)
+    assert str(caught.value) == f"service ended with exit code 3; its log is {service.log}."
+    assert service.log.read_text() == "oh\n"
+
+
+def test_waiting_has_a_limit(supervisor: Supervisor, tmp_path: Path) -> None:
+    """What never becomes ready is reported by its name."""
+    with pytest.raises(ProcessError) as caught:
+        supervisor.wait_until(lambda: False, "The moon", 0)
+    assert str(caught.value) == f"The moon did not answer within 0 seconds; the logs are in {tmp_path / 'logs'}."
+
+
+def test_a_signal_ends_every_wait(supervisor: Supervisor, stop: Event) -> None:
+    """A request to stop ends the wait for readiness and the watch."""
+    stop.set()
+    with pytest.raises(StopRequestedError):
+        supervisor.wait_until(lambda: False, "nothing", 30)
+    supervisor.watch()
+
+
+@pytest.mark.slow
+def test_child_processes_are_stopped_too(supervisor: Supervisor) -> None:
+    """What a service started ends with it."""
+    service = start(supervisor, PARENT)
+    assert len(service.session()) == 2
+    supervisor.stop()
+    assert service.session() == []
+
+
+@pytest.mark.slow
+def test_orphans_are_stopped_too(supervisor: Supervisor) -> None:
+    """What a service started is found and stopped even if the service itself was killed before."""
+    service = start(supervisor, PARENT)
+    service.process.kill()
+    service.process.wait()
+    assert len(service.session()) == 1
+    supervisor.stop()
+    assert service.session() == []
+
+
+def test_a_process_that_ignores_sigterm_is_killed(tmp_path: Path, stop: Event) -> None:
+    """SIGKILL comes when the grace time is over."""
+    supervisor = Supervisor(tmp_path, stop, grace_seconds=0.5)
+    service = start(supervisor, STUBBORN)
+    supervisor.stop()
+    assert service.session() == []
+
+
+def test_flow_runs_end_before_their_worker(supervisor: Supervisor, tmp_path: Path) -> None:
+    """A flow run gets SIGTERM, and saves its state, before its worker, which would kill it, gets it."""
+    saved = tmp_path / "saved"
+    worker = start(supervisor, WORKER, str(saved), FLOW_RUN, is_worker=True)
+    assert len(supervisor.flow_runs()) == 1
+    supervisor.stop()
+    assert saved.read_text() == "saved"
+    assert worker.session() == []
+
+
+def test_processes_get_sigint_although_the_shell_ignores_it(supervisor: Supervisor) -> None:
+    """A shell's background jobs ignore SIGINT; Prefect's worker, which ends by SIGINT, must not inherit that."""
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        with stop_on_signals():
+            service = start(supervisor, SLEEP)
+            service.process.send_signal(signal.SIGINT)
+            assert service.process.wait(30) != 0
+    finally:
+        signal.signal(signal.SIGINT, before)
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_signals_request_to_stop(number: signal.Signals) -> None:
+    """Either signal sets the event, and the previous handlers come back."""
+    before = signal.getsignal(number)
+    with stop_on_signals() as stop:
+        psutil.Process().send_signal(number)
+        assert stop.wait(30)
+    assert signal.getsignal(number) == before

@@ -1,0 +1,122 @@
+"""Fixtures that run the service stack of `make ui` on free ports, as a user's terminal does."""
+
+import os
+import socket
+import subprocess
+import sys
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import httpx
+import psutil
+import pytest
+
+CHECKOUT = Path(__file__).resolve().parents[1]
+READY = "Ctrl-C stops everything."
+
+
+def free_port() -> int:
+    """Return a loopback port that no program uses."""
+    with socket.create_server(("127.0.0.1", 0)) as probe:
+        return probe.getsockname()[1]
+
+
+@dataclass(frozen=True)
+class ServiceStack:
+    """A running `make ui`, its state folder and its environment."""
+
+    process: subprocess.Popen[str]
+    state: Path
+    environment: dict[str, str]
+
+    @property
+    def prefect(self) -> str:
+        """The URL of Prefect's API."""
+        return self.environment["PREFECT_API_URL"]
+
+    @property
+    def mlflow(self) -> str:
+        """The URL of MLflow's server."""
+        return self.environment["MLFLOW_TRACKING_URI"]
+
+    def processes(self) -> list[psutil.Process]:
+        """Return every process that it started."""
+        return psutil.Process(self.process.pid).children(recursive=True)
+
+    def find(self, what: str) -> list[dict[str, str]]:
+        """Return all objects of one kind from Prefect's API, such as `deployments`."""
+        return httpx.post(f"{self.prefect}/{what}/filter", json={}, timeout=30).raise_for_status().json()
+
+    def deploy(self) -> None:
+        """Run what `make deploy` runs."""
+        subprocess.run([sys.executable, "-m", "operations.deploy"], cwd=CHECKOUT, env=self.environment, check=True)
+
+    def run_prefect(self, *arguments: str, seconds: float = 300) -> subprocess.CompletedProcess[str]:
+        """Run Prefect's command line as a user would."""
+        return subprocess.run(
+            [sys.executable, "-m", "prefect", "--no-prompt", *arguments],
+            cwd=CHECKOUT,
+            env=self.environment,
+            capture_output=True,
+            text=True,
+            timeout=seconds,
+            check=False,
+        )
+
+
+def start_stack(
+    state: Path,
+    host: str = "127.0.0.1",
+    wrapper: Sequence[str] = (),
+    inherited: Mapping[str, str] = os.environ,
+    **variables: str,
+) -> ServiceStack:
+    """Start what `make ui` runs, on free ports.
+
+    Args:
+        state: The state folder.
+        host: The host of both servers.
+        wrapper: A command line that runs it.
+        inherited: The environment that it inherits.
+        variables: More environment variables.
+    """
+    environment = {
+        **inherited,
+        "DCGAN_STATE": str(state),
+        "PREFECT_HOME": str(state / "prefect"),
+        "PREFECT_API_URL": f"http://{host}:{free_port()}/api",
+        "MLFLOW_TRACKING_URI": f"http://{host}:{free_port()}",
+        "PYTHONUNBUFFERED": "1",
+        **variables,
+    }
+    process = subprocess.Popen(
+        [*wrapper, sys.executable, "-m", "operations.ui"],
+        cwd=CHECKOUT,
+        env=environment,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    )
+    return ServiceStack(process, state, environment)
+
+
+def read_until_ready(stack: ServiceStack) -> None:
+    """Return when a service stack has printed that everything runs."""
+    assert stack.process.stdout is not None
+    lines = []
+    for line in stack.process.stdout:
+        lines.append(line.rstrip("\n"))
+        if lines[-1] == READY:
+            return
+    raise AssertionError(lines)
+
+
+@pytest.fixture(scope="module")
+def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServiceStack]:
+    """Yield a service stack that has printed that everything runs."""
+    stack = start_stack(tmp_path_factory.mktemp("stack") / "state")
+    read_until_ready(stack)
+    yield stack
+    stack.process.terminate()
+    stack.process.communicate(timeout=120)

@@ -1,0 +1,177 @@
+"""The beginning and end of a training run: which run it resumes, its lock, and what MLflow records afterwards."""
+
+import tempfile
+from pathlib import Path
+
+import pytest
+
+from dcgan.errors import ConfigurationError, DataError, TrackingError
+from dcgan.training.run_folder import RunFolder
+from tasks.flow_run import choose_seed
+from tasks.training_run import training_run
+from tracking import runs
+
+
+@pytest.fixture
+def begin(pipeline, state):
+    """Return a function that begins a training run and leaves it at once, by raising what it is given."""
+    assert not state.exists()
+    dataset, context = pipeline.prepare(), pipeline.open()
+    configuration = pipeline.configuration(dataset)
+
+    def leave(error=None, resume="auto"):
+        run = None
+        try:
+            with training_run(context, configuration, dataset.manifest, resume) as run:
+                if error:
+                    raise error
+        except BaseException as raised:
+            if raised is not error:
+                raise
+        return run
+
+    return leave
+
+
+@pytest.fixture
+def client(pipeline):
+    """Return MLflow's client of the store."""
+    return pipeline.open().store.client
+
+
+def status(client, run):
+    return client.get_run(run.run_id).info.status
+
+
+@pytest.mark.parametrize(
+    ("error", "expected"),
+    [
+        (None, "FINISHED"),
+        (DataError("The file x is bad."), "FAILED"),
+        (RuntimeError("x"), "FAILED"),
+        (KeyboardInterrupt(), "KILLED"),
+    ],
+)
+def test_mlflow_knows_how_it_ended(begin, client, error, expected):
+    """The run is finished, failed or killed, as the body was."""
+    assert status(client, begin(error)) == expected
+
+
+def test_a_failure_is_noted_in_the_run(begin, client):
+    """The sentence of a failure is the run's note."""
+    run = begin(DataError("The file x is bad; expected a good one."))
+    tags = client.get_run(run.run_id).data.tags
+    assert tags["mlflow.note.content"] == "The file x is bad; expected a good one."
+
+
+def test_auto_resumes_the_newest_unfinished(begin):
+    """Of two unfinished runs the newer is resumed; a finished one is never touched."""
+    begin(KeyboardInterrupt(), resume="never")
+    newer = begin(KeyboardInterrupt(), resume="never")
+    finished = begin()
+    assert finished.run_id == newer.run_id
+    again = begin(RuntimeError())
+    assert again.run_id != newer.run_id
+    assert begin(resume="never").resumed is False
+
+
+def test_auto_skips_a_run_that_is_locked(begin):
+    """A run that a live process has locked is left alone, and a new one is created."""
+    locked = begin(KeyboardInterrupt())
+    with RunFolder(locked.folder).lock():
+        assert begin().run_id != locked.run_id
+
+
+def test_resuming_a_locked_run_is_refused(begin):
+    """Asked for by its id, a locked run is refused in a sentence."""
+    locked = begin(KeyboardInterrupt())
+    with RunFolder(locked.folder).lock(), pytest.raises(ConfigurationError) as refusal:
+        begin(resume=locked.run_id)
+    assert str(refusal.value) == f"The run {locked.run_id} is in use by another live process."
+
+
+def test_resuming_an_unknown_run_is_refused(begin, pipeline):
+    """An id that MLflow does not know is refused in a sentence, and leaves no folder."""
+    with pytest.raises(TrackingError) as refusal:
+        begin(resume="0" * 32)
+    assert str(refusal.value) == f"There is no run {'0' * 32} in the MLflow store; expected the id of a run."
+    assert not (pipeline.settings.runs / ("0" * 32)).exists()
+
+
+def test_resuming_a_finished_run_is_refused(begin, client):
+    """A finished run is refused in a sentence and stays finished."""
+    finished = begin()
+    with pytest.raises(TrackingError) as refusal:
+        begin(resume=finished.run_id)
+    assert str(refusal.value) == f"The run {finished.run_id} is finished; expected an unfinished one to resume."
+    assert status(client, finished) == "FINISHED"
+
+
+def test_a_seed_that_is_given_is_kept():
+    """Zero is a seed like any other."""
+    assert choose_seed(0) == 0
+
+
+def test_resuming_a_run_of_another_configuration_is_refused(begin, pipeline, client):
+    """The fields that differ are named, with their values there and here."""
+    locked = begin(KeyboardInterrupt())
+    dataset, context = pipeline.prepare(), pipeline.open()
+    other = pipeline.configuration(dataset, seed=8, beta_1=0.9)
+    with pytest.raises(TrackingError) as refusal, training_run(context, other, dataset.manifest, locked.run_id):
+        pass
+    expected = f"The run {locked.run_id} is of another configuration: beta_1 (0.5, here 0.9), seed (7, here 8)."
+    assert str(refusal.value) == expected
+    assert status(client, locked) == "KILLED"
+
+
+def test_a_run_that_another_process_finishes_meanwhile_is_not_touched(begin, client, monkeypatch):
+    """Listed as unfinished, but finished by the time its lock is free, a run stays finished; another is created."""
+    finished = begin()
+    monkeypatch.setattr(runs, "find_unfinished", lambda *_: [finished.run_id])
+    assert begin(KeyboardInterrupt()).run_id != finished.run_id
+    assert status(client, finished) == "FINISHED"
+
+
+def test_a_run_killed_right_after_its_creation_is_completed(pipeline):
+    """A run that has only been created gets its parameters and data set when it is resumed."""
+    dataset, context = pipeline.prepare(), pipeline.open()
+    configuration, store = pipeline.configuration(dataset), context.store
+    created = runs.create_run(store, configuration, dataset.manifest, {})
+    with training_run(context, configuration, dataset.manifest, created) as run:
+        assert run.resumed
+    recorded = store.client.get_run(created)
+    assert recorded.data.params["epochs"] == "2"
+    assert len(recorded.inputs.dataset_inputs) == 2
+
+
+def test_resuming_again_and_again_duplicates_nothing(begin, client):
+    """However often a run is resumed, its parameters and data sets are there once."""
+    first = begin(KeyboardInterrupt())
+    assert begin(KeyboardInterrupt()).run_id == begin().run_id == first.run_id
+    recorded = client.get_run(first.run_id)
+    assert len(recorded.inputs.dataset_inputs) == 2
+
+
+def test_a_broken_store_does_not_hide_the_failure(pipeline, state, log):
+    """What is raised is why the training run failed, also when MLflow fails; that is a warning."""
+    dataset, context = pipeline.prepare(), pipeline.open()
+
+    def fail_without_a_store():
+        with training_run(context, pipeline.configuration(dataset), dataset.manifest, "never"):
+            (state / "mlflow.db").write_bytes(b"no database" * 1000)
+            raise DataError("The file x is bad.")
+
+    with pytest.raises(DataError, match=r"^The file x is bad\.$"):
+        fail_without_a_store()
+    assert any("is not marked FAILED: The MLflow store" in record.getMessage() for record in log.records)
+
+
+def test_temporary_files_are_made_in_the_run_and_removed_with_it(pipeline):
+    """While it trains, a process makes every temporary file in the run's folder, where the next process removes it."""
+    dataset, context = pipeline.prepare(), pipeline.open()
+    before = tempfile.gettempdir()
+    with training_run(context, pipeline.configuration(dataset), dataset.manifest, "never") as run:
+        made = Path(tempfile.mkdtemp())
+        assert run.folder in made.parents
+    assert tempfile.gettempdir() == before
+    assert not made.exists()

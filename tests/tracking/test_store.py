@@ -1,0 +1,94 @@
+"""The store: one that answers or is refused, created completely, and epochs that are recorded exactly once."""
+
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from dcgan.errors import ConfigurationError, TrackingError
+from dcgan.files import TEMPORARY_PREFIX
+from dcgan.training.checkpoint import load_checkpoint
+from tasks.context import open_context
+from tasks.settings import Settings
+from tracking.epochs import EpochLog
+from tracking.tags import RECORDED_EPOCHS
+
+ROOT = Path(__file__).parents[2]
+OPEN_STORE = (
+    "import flows; from tasks.context import open_context; from tasks.settings import read_settings; "
+    "context = open_context(read_settings())"
+)
+
+
+def test_the_default_store_lies_under_the_state_folder(state, monkeypatch, tmp_path):
+    """Database and artifacts are under the state folder, and nothing is written into the current folder."""
+    elsewhere = tmp_path / "elsewhere"
+    elsewhere.mkdir()
+    monkeypatch.chdir(elsewhere)
+    store = open_context(Settings(state=state, mlflow_uri=None)).store
+    experiment = store.client.get_experiment(store.experiment_id)
+    assert (state / "mlflow.db").exists()
+    assert experiment.artifact_location == (state / "mlartifacts" / "dcgan").as_uri()
+    assert list(elsewhere.iterdir()) == []
+
+
+def test_a_server_that_does_not_answer_is_named(state, free_port):
+    """A dead address is one sentence at once, with its password masked."""
+    settings = Settings(state=state, mlflow_uri=f"http://me:secret@127.0.0.1:{free_port}")
+    with pytest.raises(TrackingError) as refusal:
+        open_context(settings)
+    assert str(refusal.value).startswith(f"The MLflow server http://***@127.0.0.1:{free_port} does not answer (")
+    assert "secret" not in str(refusal.value)
+
+
+def test_a_store_of_unknown_kind_is_refused(state):
+    """An address that MLflow cannot use is one sentence."""
+    with pytest.raises(
+        ConfigurationError, match=r"^The setting MLFLOW_TRACKING_URI is 'gopher://somewhere'; expected .*\.$"
+    ):
+        open_context(Settings(state=state, mlflow_uri="gopher://somewhere"))
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("state")
+def test_two_processes_create_the_store_at_once():
+    """Two processes that begin with no database both succeed, with one experiment."""
+    program = f"{OPEN_STORE}; print(context.store.experiment_id)"
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    both = [
+        subprocess.Popen([sys.executable, "-c", program], stdout=subprocess.PIPE, text=True, env=environment)
+        for _ in range(2)
+    ]
+    answers = [process.communicate(timeout=120)[0].strip() for process in both]
+    assert [process.returncode for process in both] == [0, 0]
+    assert answers[0] == answers[1] != ""
+
+
+@pytest.mark.slow
+def test_killed_while_it_is_created_the_database_is_created_again(state):
+    """SIGKILL among MLflow's migrations leaves no half-made database, only what the next process removes."""
+    process = subprocess.Popen([sys.executable, "-c", OPEN_STORE], env={**os.environ, "PYTHONPATH": str(ROOT)})
+    while not (half := list(state.glob(f"{TEMPORARY_PREFIX}*.db"))):
+        assert process.poll() is None
+    process.kill()
+    assert process.wait() == -signal.SIGKILL
+    assert half[0].exists()
+    assert not (state / "mlflow.db").exists()
+    assert open_context(Settings(state=state, mlflow_uri=None)).store.client.search_experiments()
+    assert not list(state.glob(f"{TEMPORARY_PREFIX}*"))
+
+
+@pytest.mark.parametrize("recorded", ["0", "1"])
+def test_recording_again_duplicates_nothing(trained, recorded):
+    """After a crash before the marker was written, metrics and sample grids are still there once."""
+    store = trained.context.store
+    run_id = trained.run.run_id
+    store.client.set_tag(run_id, RECORDED_EPOCHS, recorded)
+    EpochLog(store, trained.run.lease).record(load_checkpoint(trained.run.folder / "states" / "epoch-000002"))
+    assert store.client.get_run(run_id).data.tags[RECORDED_EPOCHS] == "2"
+    for name in ("generator_loss", "epoch_seconds"):
+        assert [metric.step for metric in store.client.get_metric_history(run_id, name)] == [1, 2]
+    assert len(store.client.list_artifacts(run_id, "images")) == 6

@@ -1,0 +1,124 @@
+"""Evaluations in MLflow: metrics of the version's run, the report as artifacts, the verdict as tags of the version."""
+
+import json
+import logging
+import tempfile
+import time
+from collections.abc import Iterable
+from pathlib import Path
+
+from mlflow.entities import Metric
+from mlflow.exceptions import MlflowException
+from mlflow.utils.mlflow_tags import MLFLOW_GIT_COMMIT
+from pydantic import ValidationError
+
+from dcgan.data.dataset import Manifest
+from dcgan.evaluation.gate import Evaluation
+from tracking.registry import Version, tag_version
+from tracking.runs import get_run
+from tracking.store import Store, translated_errors
+from tracking.tags import (
+    DEVICE,
+    FAILED,
+    NO_CHAMPION,
+    PASSED,
+    RECIPE,
+    RECORDED_EPOCHS,
+    REPORT_JSON,
+    REPORT_PAGE,
+    SEED,
+    VERDICT,
+    VERDICT_CHAMPION,
+    VERDICT_REASON,
+)
+
+logger = logging.getLogger("dcgan.evaluate")
+
+SHOWN_DIGITS = 12  # of a digest, for a reader
+
+
+def record_evaluation(store: Store, version: Version, evaluation: Evaluation, page: str) -> None:
+    """Record an evaluation and its HTML report; recording the same one again changes nothing.
+
+    The tag that says whether the version passed comes last: where it is set, everything is recorded.
+    """
+    if version.run_id:
+        _log_metrics(store, version.run_id, evaluation)
+        _log_report(store, version.run_id, evaluation, page)
+    tag_version(store, version.number, _tags(evaluation))
+
+
+def recorded_evaluation(store: Store, version: Version) -> Evaluation | None:
+    """Return the evaluation whose verdict a version has as tags, None where it has none."""
+    if VERDICT not in version.tags or not version.run_id:
+        return None
+    with tempfile.TemporaryDirectory(prefix="dcgan-") as temporary:
+        try:
+            path = store.client.download_artifacts(version.run_id, REPORT_JSON, temporary)
+            return Evaluation.model_validate_json(Path(path).read_bytes())
+        except (MlflowException, OSError, ValidationError):
+            logger.warning("The recorded evaluation of version %d cannot be read.", version.number)
+            return None
+
+
+def recorded_curves(store: Store, run_id: str, names: Iterable[str]) -> dict[str, dict[int, float]]:
+    """Return those of the metrics `names` that a run has, each by its steps."""
+    recorded = get_run(store, run_id).data.metrics.keys()
+    with translated_errors(store.uri):
+        return {
+            name: {metric.step: metric.value for metric in store.client.get_metric_history(run_id, name)}
+            for name in names
+            if name in recorded
+        }
+
+
+def version_facts(store: Store, version: Version, dataset: Manifest) -> dict[str, str]:
+    """Return what is known of a version's training run, by name; a version that another tool registered has less."""
+    run = get_run(store, version.run_id) if version.run_id else None
+    run_tags, params = (run.data.tags, run.data.params) if run else ({}, {})
+    known = {
+        "Recipe": run_tags.get(RECIPE),
+        "Seed": run_tags.get(SEED),
+        "Epochs": run_tags.get(RECORDED_EPOCHS),
+        "Registered": f"the {params['checkpoint_selection']} epoch" if "checkpoint_selection" in params else None,
+        "Data set": f"{dataset.source} ({dataset.digest[:SHOWN_DIGITS]})",
+        "MLflow run": f"{run.info.run_name} ({run.info.run_id})" if run else None,
+        "Code": run_tags.get(MLFLOW_GIT_COMMIT, "")[:SHOWN_DIGITS],
+        "Device": run_tags.get(DEVICE),
+    }
+    return {name: value for name, value in known.items() if value}
+
+
+def _log_metrics(store: Store, run_id: str, evaluation: Evaluation) -> None:
+    """Log the candidate's metrics at its last epoch, unless the run has them: MLflow cannot replace a metric."""
+    run = get_run(store, run_id)
+    metrics = evaluation.candidate.metrics()
+    if metrics.keys() <= run.data.metrics.keys():
+        return
+    step = int(run.data.tags.get(RECORDED_EPOCHS, 0))
+    with translated_errors(store.uri):
+        milliseconds = round(time.time() * 1000)
+        store.client.log_batch(run_id, [Metric(name, value, milliseconds, step) for name, value in metrics.items()])
+
+
+def _log_report(store: Store, run_id: str, evaluation: Evaluation, page: str) -> None:
+    with translated_errors(store.uri):
+        store.client.log_text(run_id, page, REPORT_PAGE)
+        store.client.log_dict(run_id, json.loads(evaluation.model_dump_json()), REPORT_JSON)
+
+
+def _tags(evaluation: Evaluation) -> dict[str, str]:
+    selection, verdict = evaluation.candidate.selection, evaluation.verdict
+    tags = {f"quality.{name}": str(estimate) for name, estimate in selection.estimates().items()}
+    tags["quality_heldout.frechet_distance"] = str(evaluation.candidate.held_out.frechet_distance)
+    tags["quality.classifier"] = selection.classifier
+    if verdict is None:
+        return tags
+    if verdict.champion:
+        tags["quality.champion_frechet_distance"] = str(verdict.champion.frechet_distance)
+    return {
+        **tags,
+        VERDICT_CHAMPION: str(evaluation.champion_version or NO_CHAMPION),
+        VERDICT_REASON: verdict.reason,
+        VERDICT: PASSED if verdict.passed else FAILED,
+    }

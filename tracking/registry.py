@@ -1,0 +1,341 @@
+"""The registered generator: logged, registered once per run, verified, loaded, and put into service by aliases."""
+
+import tempfile
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from importlib.metadata import version as package_version
+from pathlib import Path
+from types import MappingProxyType
+from typing import Any
+
+import keras
+import mlflow
+import mlflow.artifacts
+import mlflow.keras
+import mlflow.pyfunc
+import numpy as np
+import tensorflow as tf
+from mlflow.entities import LoggedModelStatus
+from mlflow.entities.model_registry import ModelVersion
+from mlflow.exceptions import MlflowException
+from mlflow.models import Model, ModelSignature
+from mlflow.types import Schema, TensorSpec
+from pydantic import BaseModel, ConfigDict
+
+from dcgan.errors import ModelError
+from dcgan.files import first_line, sha256_of_file
+from dcgan.generation import Generator
+from dcgan.recipe import IMAGE_SHAPE, LATENT_SIZE
+from tracking.store import Store, translated_errors
+from tracking.tags import CHALLENGER, CHAMPION, DATASET_DIGEST, MODEL_NAME, MODEL_SHA256, PREVIOUS, SEED
+
+SIGNATURE = ModelSignature(
+    inputs=Schema([TensorSpec(np.dtype(np.float32), (-1, LATENT_SIZE))]),
+    outputs=Schema([TensorSpec(np.dtype(np.float32), (-1, *IMAGE_SHAPE))]),
+)
+EXPECTED = "a Keras model from latents float32 (-1, 100) to images float32 (-1, 28, 28, 1)"
+KERAS_FILE = "data/model.keras"  # where MLflow's Keras flavor puts it
+REQUIREMENTS = ("mlflow", "keras", "tensorflow", "numpy")
+# MLflow's error codes for a model, a version, or an alias that does not exist
+ABSENT = ("RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE")
+
+
+class Version(BaseModel):
+    """A registered version."""
+
+    model_config = ConfigDict(frozen=True)
+
+    number: int
+    run_id: str | None
+    tags: Mapping[str, str] = MappingProxyType({})
+
+    @property
+    def seed(self) -> int:
+        """Seed of its training run; 0 where it has no such tag."""
+        tag = self.tags.get(SEED, "")
+        return int(tag) if tag.isdecimal() else 0
+
+    @property
+    def dataset_digest(self) -> str | None:
+        """Digest of the data set that it was trained on; None where it has no such tag."""
+        return self.tags.get(DATASET_DIGEST)
+
+
+def model_uri(version_or_alias: int | str) -> str:
+    """Return the address of a registered version: `models:/dcgan-generator/3` or `models:/dcgan-generator@champion`."""
+    separator = "/" if str(version_or_alias).isdigit() else "@"
+    return f"models:/{MODEL_NAME}{separator}{version_or_alias}"
+
+
+# --- register
+
+
+def find_version(store: Store, run_id: str) -> int | None:
+    """Return the version that a run has registered, None when it has none yet."""
+    with translated_errors(store.uri):
+        found = store.client.search_model_versions(f"run_id = '{run_id}'")
+    return max((int(each.version) for each in found if each.name == MODEL_NAME), default=None)
+
+
+def log_generator(store: Store, run_id: str, generator: keras.Model, example: np.ndarray) -> str:
+    """Log the generator under its run, unless it is logged already, and return the logged model's id.
+
+    Args:
+        store: The store.
+        run_id: The run that trained it.
+        generator: A model of stock Keras layers.
+        example: Latents, float32 (n, 100), stored as the model's input example.
+    """
+    with translated_errors(store.uri):
+        return _logged_model(store, run_id) or _log_model(store, run_id, generator, example)
+
+
+def register_generator(store: Store, run_id: str, model_id: str, description: str, tags: Mapping[str, str]) -> int:
+    """Make a run's logged generator a new version of the registered model, and return the version's number.
+
+    Args:
+        store: The store.
+        run_id: The run that trained it, which has one version.
+        model_id: Id of the logged model.
+        description: Markdown text of the version's page.
+        tags: Tags of the version.
+    """
+    with translated_errors(store.uri):
+        _create_registered_model(store)
+        created = store.client.create_model_version(
+            MODEL_NAME,
+            f"models:/{model_id}",
+            run_id,
+            tags={**tags, MODEL_SHA256: _model_digest(model_id)},
+            description=description,
+            model_id=model_id,
+        )
+    return int(created.version)
+
+
+def load_as_served(version_or_alias: int | str) -> mlflow.pyfunc.PyFuncModel:
+    """Return a registered version of the opened store as MLflow serves it.
+
+    Raises:
+        ModelError: It cannot be loaded.
+    """
+    keras.config.disable_interactive_logging()  # a progress bar for every `predict`, which a log has no use for
+    uri = model_uri(version_or_alias)
+    try:
+        return mlflow.pyfunc.load_model(uri)
+    except Exception as error:
+        raise ModelError(f"The model {uri} cannot be loaded: {first_line(error)}.") from error
+
+
+# --- find, verify and load
+
+
+def resolve(store: Store, name: int | str) -> Version:
+    """Return the version with a number or an alias.
+
+    Raises:
+        ModelError: There is none.
+        TrackingError: The store failed.
+    """
+    if isinstance(name, int) or name.isdigit():
+        found, what = _get(store, int(name)), "version"
+        expected = "the number of a version"
+    else:
+        found, what = aliased(store, name), "alias"
+        expected = "the number of a version, or an alias that one has"
+    if found is None:
+        raise ModelError(f"The model {MODEL_NAME} has no {what} {name}; expected {expected}.")
+    return found
+
+
+def aliased(store: Store, alias: str) -> Version | None:
+    """Return the version that has an alias, None when none has it."""
+    with translated_errors(store.uri):
+        try:
+            return _version(store.client.get_model_version_by_alias(MODEL_NAME, alias))
+        except MlflowException as error:
+            if error.error_code in ABSENT:
+                return None
+            raise
+
+
+def load_generator(store: Store, version: Version) -> Generator:
+    """Return a version as a function from latents float32 (n, 100) to images float32 (n, 28, 28, 1) in [-1, 1].
+
+    Its files are verified, then loaded by Keras in safe mode.
+
+    Raises:
+        ModelError: Its files are missing or damaged, or it is not a generator.
+    """
+    latents_spec = tf.TensorSpec((None, LATENT_SIZE), tf.float32)
+    with _verified_files(store, version) as folder:
+        try:
+            network = keras.saving.load_model(folder / KERAS_FILE, compile=False, safe_mode=True)
+            run = tf.function(
+                lambda latents: network(latents, training=False), input_signature=[latents_spec], autograph=False
+            )
+            run.get_concrete_function()
+        except Exception as error:
+            raise _unusable(version, f"Keras cannot load it: {first_line(error)}") from error
+
+    def generate(latents: np.ndarray) -> np.ndarray:
+        images: np.ndarray = run(latents).numpy()
+        return images
+
+    return generate
+
+
+def require_generator(store: Store, version: Version) -> None:
+    """Check that a version's files are complete and have a generator's signature, without loading them.
+
+    Raises:
+        ModelError: They are missing or damaged, or it is not a generator.
+    """
+    with _verified_files(store, version):
+        pass
+
+
+# --- aliases
+
+
+def tag_version(store: Store, number: int, tags: Mapping[str, str]) -> None:
+    """Set tags of a version, in their order."""
+    with translated_errors(store.uri):
+        for name, value in tags.items():
+            store.client.set_model_version_tag(MODEL_NAME, str(number), name, value)
+
+
+def set_champion(store: Store, number: int) -> None:
+    """Make a version the champion, and the champion before it `previous`.
+
+    The former champion gets its alias first: killed in between, the champion is still the former one, and nothing that
+    `previous` should name is lost.
+    """
+    former = aliased(store, CHAMPION)
+    if former and former.number != number:
+        set_alias(store, PREVIOUS, former.number)
+    set_alias(store, CHAMPION, number)
+    challenger = aliased(store, CHALLENGER)
+    if challenger and challenger.number == number:
+        with translated_errors(store.uri):
+            store.client.delete_registered_model_alias(MODEL_NAME, CHALLENGER)
+
+
+def swap_champion(store: Store, champion: Version, previous: Version) -> None:
+    """Make `previous` the champion again, and the champion `previous`.
+
+    The champion moves first: killed in between, the wanted version is in service.
+    """
+    set_alias(store, CHAMPION, previous.number)
+    set_alias(store, PREVIOUS, champion.number)
+
+
+def set_alias(store: Store, alias: str, number: int) -> None:
+    """Move an alias to a version; MLflow does it atomically."""
+    with translated_errors(store.uri):
+        store.client.set_registered_model_alias(MODEL_NAME, alias, str(number))
+
+
+# --- details
+
+
+def _logged_model(store: Store, run_id: str) -> str | None:
+    """Return the id of the model that the run has logged completely, None when there is none; incomplete ones go.
+
+    It exists without a version when the process was killed between the two.
+    """
+    complete = None
+    for model in store.client.search_logged_models([store.experiment_id], filter_string=f"source_run_id = '{run_id}'"):
+        if model.status == LoggedModelStatus.READY:
+            complete = str(model.model_id)
+        else:
+            store.client.delete_logged_model(model.model_id)
+    return complete
+
+
+def _log_model(store: Store, run_id: str, generator: keras.Model, example: np.ndarray) -> str:
+    mlflow.set_experiment(experiment_id=store.experiment_id)
+    info = Model.log(
+        artifact_path=None,
+        name="generator",
+        flavor=_KerasFlavor,
+        run_id=run_id,
+        model=generator,
+        signature=SIGNATURE,
+        input_example=example,
+        pip_requirements=[f"{package}=={package_version(package)}" for package in REQUIREMENTS],
+    )
+    return str(info.model_id)
+
+
+class _KerasFlavor:
+    """MLflow's Keras flavor, which writes the input example before it has made the folder (3.17)."""
+
+    @staticmethod
+    def save_model(path: str, **arguments: Any) -> None:
+        Path(path).mkdir()
+        mlflow.keras.save_model(path=path, **arguments)
+
+
+def _model_digest(model_id: str) -> str:
+    """Return the SHA-256 of the logged Keras file, by which damage is found before the version is used again."""
+    with tempfile.TemporaryDirectory(prefix="dcgan-") as temporary:
+        folder = mlflow.artifacts.download_artifacts(f"models:/{model_id}", dst_path=temporary)
+        return sha256_of_file(Path(folder) / KERAS_FILE)
+
+
+def _create_registered_model(store: Store) -> None:
+    try:
+        store.client.create_registered_model(MODEL_NAME, description="DCGAN: latents (n, 100) in, 28×28 images out.")
+    except MlflowException as error:
+        if error.error_code != "RESOURCE_ALREADY_EXISTS":
+            raise
+
+
+def _get(store: Store, number: int) -> Version | None:
+    with translated_errors(store.uri):
+        try:
+            return _version(store.client.get_model_version(MODEL_NAME, str(number)))
+        except MlflowException as error:
+            if error.error_code in ABSENT:
+                return None
+            raise
+
+
+def _version(found: ModelVersion) -> Version:
+    return Version(number=int(found.version), run_id=found.run_id or None, tags=found.tags)
+
+
+@contextmanager
+def _verified_files(store: Store, version: Version) -> Iterator[Path]:
+    """Yield a version's files, in a folder that exists as long as the body runs."""
+    with tempfile.TemporaryDirectory(prefix="dcgan-") as temporary:
+        try:
+            uri = model_uri(version.number)
+            folder = Path(mlflow.artifacts.download_artifacts(uri, dst_path=temporary, tracking_uri=store.uri))
+            signature = Model.load(str(folder)).signature
+        except Exception as error:
+            raise _unusable(version, f"its files cannot be read: {first_line(error)}") from error
+        if signature is None:
+            raise _unusable(version, "it has no signature")
+        if _types_and_shapes(signature) != _types_and_shapes(SIGNATURE):
+            raise _unusable(version, "its signature is another")
+        if not (folder / KERAS_FILE).is_file():
+            raise _unusable(version, f"the file {KERAS_FILE} does not exist")
+        digest = version.tags.get(MODEL_SHA256)
+        if digest and sha256_of_file(folder / KERAS_FILE) != digest:
+            raise _unusable(version, f"the file {KERAS_FILE} is damaged: its SHA-256 is not {digest}")
+        yield folder
+
+
+def _types_and_shapes(signature: ModelSignature) -> list[list[tuple[str, tuple[int, ...]]]]:
+    """Return types and shapes of a signature, without the names that other tools may give."""
+    schemas = (getattr(signature, "inputs", None), getattr(signature, "outputs", None))
+    return [
+        [(str(getattr(spec, "type", None)), tuple(getattr(spec, "shape", ()) or ())) for spec in schema or ()]
+        for schema in schemas
+    ]
+
+
+def _unusable(version: Version, reason: str) -> ModelError:
+    return ModelError(f"The model {MODEL_NAME} version {version.number} cannot be used: {reason}; expected {EXPECTED}.")

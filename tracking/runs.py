@@ -1,0 +1,214 @@
+"""A training run as an MLflow run: created or found, described, and ended."""
+
+import json
+import logging
+import platform
+import tempfile
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Literal
+
+from mlflow.entities import Dataset, DatasetInput, InputTag, Param, Run, ViewType
+from mlflow.exceptions import MlflowException
+from mlflow.system_metrics.system_metrics_monitor import SystemMetricsMonitor
+from mlflow.utils.git_utils import get_git_commit
+from mlflow.utils.mlflow_tags import MLFLOW_GIT_COMMIT, MLFLOW_RUN_NOTE
+
+from dcgan.data.dataset import Manifest
+from dcgan.errors import TrackingError
+from dcgan.files import first_line
+from dcgan.provenance import LIBRARY, Configuration, code_digest, environment
+from tracking import tags
+from tracking.store import Store, translated_errors
+
+logger = logging.getLogger("dcgan.tracking")
+
+FINISHED = "FINISHED"
+DIGEST_LENGTH = 36  # MLflow's limit for a dataset's digest
+
+Outcome = Literal["FINISHED", "FAILED", "KILLED"]
+
+
+def find_unfinished(store: Store, configuration: Configuration) -> list[str]:
+    """Return the ids of the unfinished runs of this configuration, data and code, newest first."""
+    with translated_errors(store.uri):
+        found = store.client.search_runs(
+            [store.experiment_id],
+            filter_string=f"tags.`{tags.FINGERPRINT}` = '{configuration.fingerprint()}'",
+            run_view_type=ViewType.ACTIVE_ONLY,
+            order_by=["attributes.start_time DESC"],
+        )
+    return [run.info.run_id for run in found if run.info.status != FINISHED]
+
+
+def find_run_of(store: Store, flow_run_id: str) -> str | None:
+    """Return the id of the newest run of a Prefect flow run, None where it has none."""
+    with translated_errors(store.uri):
+        found = store.client.search_runs(
+            [store.experiment_id],
+            filter_string=f"tags.`{tags.FLOW_RUN_ID}` = '{flow_run_id}'",
+            run_view_type=ViewType.ACTIVE_ONLY,
+            max_results=1,
+            order_by=["attributes.start_time DESC"],
+        )
+    return str(found[0].info.run_id) if found else None
+
+
+def is_unfinished(store: Store, run_id: str) -> bool:
+    """Return whether a run can be resumed."""
+    return bool(get_run(store, run_id).info.status != FINISHED)
+
+
+def create_run(store: Store, configuration: Configuration, dataset: Manifest, more_tags: Mapping[str, str]) -> str:
+    """Create a run with the tags by which it is found again, in one call, and return its id.
+
+    Args:
+        store: The store.
+        configuration: Gives the run's name and fingerprint.
+        dataset: Gives the dataset digest.
+        more_tags: Further tags.
+    """
+    recipe = configuration.recipe
+    all_tags = {
+        tags.FINGERPRINT: configuration.fingerprint(),
+        tags.RECIPE: recipe.name,
+        tags.SEED: str(configuration.seed),
+        tags.DATASET_DIGEST: dataset.digest,
+        tags.CODE_DIGEST: code_digest(),
+        tags.HOST: platform.node(),
+        **{f"dcgan.{name}": value for name, value in environment().items()},
+        **({MLFLOW_GIT_COMMIT: commit} if (commit := get_git_commit(str(LIBRARY))) else {}),
+        **more_tags,
+    }
+    with translated_errors(store.uri):
+        run = store.client.create_run(
+            store.experiment_id, tags=all_tags, run_name=f"{recipe.name}-seed{configuration.seed}"
+        )
+    return str(run.info.run_id)
+
+
+def describe_run(store: Store, run_id: str, configuration: Configuration, dataset: Manifest) -> None:
+    """Log a run's parameters and data set; those that are there already, from before a crash, stay as they are."""
+    with translated_errors(store.uri):
+        store.client.log_batch(run_id, params=[Param(name, value) for name, value in _params(configuration).items()])
+        store.client.log_inputs(run_id, datasets=[_dataset_input(dataset, "train"), _dataset_input(dataset, "test")])
+
+
+def require_resumable(store: Store, run_id: str, configuration: Configuration) -> None:
+    """Check that a run exists, is unfinished, and is of this configuration.
+
+    Raises:
+        TrackingError: It is not.
+    """
+    if not is_unfinished(store, run_id):
+        raise TrackingError(f"The run {run_id} is finished; expected an unfinished one to resume.")
+    require_same_configuration(store, run_id, configuration)
+
+
+def require_same_configuration(store: Store, run_id: str, configuration: Configuration) -> None:
+    """Check that a run exists and is of this configuration.
+
+    Raises:
+        TrackingError: It is not.
+    """
+    run = get_run(store, run_id)
+    here = {**_params(configuration), tags.DATASET_DIGEST: configuration.dataset_digest}
+    # a process that was killed right after creating the run has logged no parameters
+    there = {**(run.data.params or here), tags.DATASET_DIGEST: run.data.tags.get(tags.DATASET_DIGEST)}
+    if differing := [
+        f"{name} ({there.get(name)}, here {here[name]})" for name in here if there.get(name) != here[name]
+    ]:
+        raise TrackingError(f"The run {run_id} is of another configuration: {', '.join(differing)}.")
+
+
+def reopen_run(store: Store, run_id: str, new_tags: Mapping[str, str]) -> None:
+    """Make an unfinished run RUNNING again."""
+    with translated_errors(store.uri):
+        store.client.update_run(run_id, status="RUNNING")
+    tag_run(store, run_id, new_tags)
+
+
+def end_run(store: Store, run_id: str, outcome: Outcome, note: str = "") -> None:
+    """Record how a run ended, with a sentence for its reader."""
+    with translated_errors(store.uri):
+        if note:
+            store.client.set_tag(run_id, MLFLOW_RUN_NOTE, note)
+        store.client.set_terminated(run_id, outcome)
+
+
+def get_run(store: Store, run_id: str) -> Run:
+    """Return a run.
+
+    Raises:
+        TrackingError: No run has this id, or the store failed.
+    """
+    with translated_errors(store.uri):
+        try:
+            return store.client.get_run(run_id)
+        except MlflowException as error:
+            if error.error_code == "RESOURCE_DOES_NOT_EXIST":
+                raise TrackingError(
+                    f"There is no run {run_id} in the MLflow store; expected the id of a run."
+                ) from None
+            raise
+
+
+def tag_run(store: Store, run_id: str, new_tags: Mapping[str, str]) -> None:
+    """Set tags of a run."""
+    with translated_errors(store.uri):
+        for name, value in new_tags.items():
+            store.client.set_tag(run_id, name, value)
+
+
+def upload_folder(store: Store, run_id: str, folder: Path, artifact_path: str) -> None:
+    """Upload the files of a folder as artifacts of a run; files of the same names are replaced."""
+    with translated_errors(store.uri):
+        store.client.log_artifacts(run_id, str(folder), artifact_path)
+
+
+@contextmanager
+def downloaded_checkpoints(store: Store, run_id: str) -> Iterator[Iterator[Path]]:
+    """Yield the folders of a run's uploaded checkpoints, newest first, each downloaded when it is asked for."""
+    with tempfile.TemporaryDirectory(prefix="dcgan-") as temporary, translated_errors(store.uri):
+        listed = sorted((file.path for file in store.client.list_artifacts(run_id, tags.CHECKPOINTS)), reverse=True)
+        yield _downloads(store, run_id, listed, temporary)
+
+
+@contextmanager
+def system_metrics(store: Store, run_id: str) -> Iterator[None]:
+    """Record the machine's load, memory, disk and network in the run while the body runs."""
+    monitor = SystemMetricsMonitor(run_id, resume_logging=True, tracking_uri=store.uri)
+    monitor.start()
+    try:
+        yield
+    finally:
+        monitor.finish()
+
+
+def _downloads(store: Store, run_id: str, paths: list[str], folder: str) -> Iterator[Path]:
+    for path in paths:
+        try:
+            downloaded = Path(store.client.download_artifacts(run_id, path, folder))
+        except (MlflowException, OSError) as error:
+            logger.warning("The checkpoint %s cannot be downloaded and is skipped: %s.", path, first_line(error))
+            continue
+        yield downloaded
+
+
+def _params(configuration: Configuration) -> dict[str, str]:
+    fields = {**configuration.recipe.model_dump(), "seed": configuration.seed}
+    return {name: str(value) for name, value in fields.items()}
+
+
+def _dataset_input(manifest: Manifest, split: Literal["train", "test"]) -> DatasetInput:
+    rows = (manifest.train if split == "train" else manifest.test).rows
+    dataset = Dataset(
+        name=f"digits-{split}",
+        digest=manifest.digest[:DIGEST_LENGTH],
+        source_type="url" if "://" in manifest.source else "local",
+        source=json.dumps({"uri": manifest.source}),
+        profile=json.dumps({"num_rows": rows, "sha256": manifest.digest}),
+        schema=json.dumps({"columns": manifest.columns, "range": manifest.value_range}),
+    )
+    return DatasetInput(dataset, [InputTag("mlflow.data.context", "training" if split == "train" else "evaluation")])

@@ -1,0 +1,126 @@
+"""The MLflow store: reached, checked and made ready once, before anything is recorded."""
+
+import logging
+import socket
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from urllib.parse import urlsplit
+
+import httpx
+import mlflow
+from mlflow import MlflowClient
+from mlflow.exceptions import MlflowException
+
+from dcgan.errors import ConfigurationError, TrackingError, mask_credentials
+from dcgan.files import TEMPORARY_PREFIX, atomic_file, exclusive_lock, first_line
+from tracking.tags import EXPERIMENT
+
+KIND = {"mlflow.experimentKind": "custom_model_development"}  # else the UI opens on traces of language models
+ANSWER_SECONDS = 5.0
+SCHEMES = ("http", "https", "sqlite", "postgresql", "mysql", "mssql")  # MLflow's, except its folders of files
+
+
+class Store:
+    """An MLflow store that answered, with its experiment `dcgan`.
+
+    Args:
+        uri: Address of the store: a server's, or a database's.
+        local_artifacts: Folder of the artifacts where the store is an SQLite file.
+        lock: Lock file that serializes the opening on this machine: two processes that create the same SQLite
+            database at once would clash.
+
+    Raises:
+        ConfigurationError: The address is not that of a store.
+        TrackingError: The store does not answer, or cannot be used.
+    """
+
+    def __init__(self, uri: str, local_artifacts: Path, lock: Path) -> None:
+        self.uri = uri
+        self._local_artifacts = local_artifacts if uri.startswith("sqlite:") else None
+        _require_answer(uri)
+        for name in ("alembic", "mlflow"):  # 60 lines while the database is created
+            logging.getLogger(name).setLevel(logging.WARNING)
+        mlflow.set_tracking_uri(uri)
+        mlflow.set_registry_uri(uri)
+        with translated_errors(uri), exclusive_lock(lock):
+            _create_database(uri)
+            self.client = MlflowClient(uri, uri)
+            self.experiment_id = self._experiment()
+
+    def run_url(self, run_id: str) -> str | None:
+        """Return the address of the run's page, None when the store has no server."""
+        if not self.uri.startswith("http"):
+            return None
+        return f"{mask_credentials(self.uri).rstrip('/')}/#/experiments/{self.experiment_id}/runs/{run_id}"
+
+    def _experiment(self) -> str:
+        experiment = self.client.get_experiment_by_name(EXPERIMENT)
+        if experiment is None:
+            location = f"{self._local_artifacts.as_uri()}/{EXPERIMENT}" if self._local_artifacts else None
+            return str(self.client.create_experiment(EXPERIMENT, artifact_location=location, tags=KIND))
+        if self._local_artifacts and experiment.artifact_location.startswith("mlflow-artifacts:"):
+            raise TrackingError(
+                f"The experiment {EXPERIMENT} in {self.uri} keeps its artifacts behind an MLflow server; "
+                "expected MLFLOW_TRACKING_URI to name that server."
+            )
+        return str(experiment.experiment_id)
+
+
+@contextmanager
+def translated_errors(uri: str) -> Iterator[None]:
+    """Turn MLflow's exceptions into one sentence that names the store."""
+    try:
+        yield
+    except (MlflowException, OSError) as error:
+        if reason := _connection_failure(error):
+            raise TrackingError(f"The MLflow server {mask_credentials(uri)} does not answer ({reason}).") from error
+        raise TrackingError(f"The MLflow store {mask_credentials(uri)} failed: {first_line(error)}.") from error
+
+
+def _connection_failure(error: BaseException) -> str | None:
+    """Return why a server could not be reached, from the causes of MLflow's exception; None for other errors."""
+    cause: BaseException | None = error
+    while cause:
+        if isinstance(cause, ConnectionError | TimeoutError | socket.gaierror):
+            return cause.strerror or str(cause)
+        cause = cause.__cause__ or cause.__context__
+    return None
+
+
+def _require_answer(uri: str) -> None:
+    """Raise at once for an address that is not a store's or does not answer: MLflow would retry for minutes."""
+    if urlsplit(uri).scheme.partition("+")[0] not in SCHEMES:
+        raise ConfigurationError(
+            f"The setting MLFLOW_TRACKING_URI is {mask_credentials(uri)!r}; expected a server's address, as "
+            "http://HOST:PORT, or a database, as sqlite:///FILE."
+        )
+    if not uri.startswith("http"):
+        return
+    try:
+        httpx.get(f"{uri.rstrip('/')}/health", timeout=ANSWER_SECONDS, follow_redirects=True)
+    except (httpx.HTTPError, httpx.InvalidURL) as error:
+        reason = str(error) or type(error).__name__
+        raise TrackingError(
+            f"The MLflow server {mask_credentials(uri)} does not answer ({reason}); expected a running server there, "
+            "or no MLFLOW_TRACKING_URI for a local store."
+        ) from None
+
+
+def _create_database(uri: str) -> None:
+    """Create an SQLite database that does not exist, completely or not at all.
+
+    MLflow creates it by dozens of migrations without a transaction: killed among them, no later start would succeed.
+    """
+    path = Path(urlsplit(uri).path.removeprefix("/"))
+    if not uri.startswith("sqlite:///") or path.name in ("", ":memory:") or path.exists():
+        return
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with exclusive_lock(path.with_name(f".{path.name}.lock")):
+        for leftover in path.parent.glob(f"{TEMPORARY_PREFIX}*{path.suffix}*"):  # of processes that were killed
+            if leftover.is_file():
+                leftover.unlink()
+        if not path.exists():
+            with atomic_file(path) as temporary:
+                aside = f"sqlite:///{temporary}"
+                MlflowClient(aside, aside).get_experiment_by_name(EXPERIMENT)

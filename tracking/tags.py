@@ -1,0 +1,48 @@
+"""Every name that this project uses in MLflow, once: experiment, model, aliases, tags, metrics and artifacts."""
+
+EXPERIMENT = "dcgan"
+MODEL_NAME = "dcgan-generator"
+
+# aliases of the registered model
+CHAMPION = "champion"  # the version in service
+PREVIOUS = "previous"  # the champion before
+CHALLENGER = "challenger"  # passed the gate and waits for a promotion by hand
+
+# tags of a run
+FINGERPRINT = "dcgan.fingerprint"
+RECIPE = "dcgan.recipe"
+SEED = "dcgan.seed"
+DATASET_DIGEST = "dcgan.dataset_digest"
+CODE_DIGEST = "dcgan.code_digest"
+HOST = "dcgan.host"
+DEVICE = "dcgan.device"
+EXACT = "dcgan.exact"  # whether the same configuration, data, code and machine give the same bits
+RECORDED_EPOCHS = "dcgan.recorded_epochs"  # set last, when an epoch's metrics and samples are recorded
+LEASE = "dcgan.lease"
+LEASE_RENEWED = "dcgan.lease_renewed"
+FLOW_RUN_ID = "prefect.flow_run_id"
+FLOW_RUN_URL = "prefect.flow_run_url"
+
+# tags of a version, besides recipe, seed and dataset digest
+WEIGHTS_SHA256 = "dcgan.weights_sha256"
+MODEL_SHA256 = "dcgan.model_sha256"
+VERDICT = "dcgan.verdict"
+VERDICT_REASON = "dcgan.verdict_reason"
+VERDICT_CHAMPION = "dcgan.verdict_champion"
+PASSED, FAILED, NO_CHAMPION = "passed", "failed", "none"  # their values
+PROMOTED_BY = "dcgan.promoted_by"
+FORCED = "dcgan.forced"
+
+# metrics
+BEST_EPOCH = "best_epoch"
+BEST_FRECHET_DISTANCE = "best_frechet_distance"
+
+# images and artifacts of a run
+SAMPLES = "samples"
+IMAGES = "images"  # MLflow's own folder of images
+CHECKPOINTS = "checkpoints"
+REPORT = "report"
+REPORT_JSON = f"{REPORT}/quality.json"
+REPORT_PAGE = f"{REPORT}/quality.html"
+SAMPLE_GRID = f"{REPORT}/samples.png"
+SERVING = "serving/1"  # TensorFlow Serving expects a number below the model's folder
