@@ -1,4 +1,4 @@
-"""IDX files that are not what they should be, each with the sentence that a person reads."""
+"""IDX files that are damaged or of another kind, each with the error message that it gets."""
 
 import gzip
 import struct

@@ -1,4 +1,4 @@
-"""Parquet files that are not what they should be, each with the sentence that a person reads."""
+"""Parquet files with wrong columns or values, each with the end of the error message that it gets."""
 
 from pathlib import Path
 

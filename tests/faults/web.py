@@ -1,4 +1,4 @@
-"""Servers that misbehave, each with the kind of error and the sentence that a person reads after the address."""
+"""Web servers that misbehave, each with the type of error and the message that follows the address of the source."""
 
 import errno
 import gzip

@@ -58,10 +58,15 @@ def test_a_terminal_has_a_bar_for_each_epoch():
         "epoch 2/2",
         "10/10",
         "320 images/s",
-        "0:00:03 left",
         "Fréchet distance 4.568",
     ):
         assert words in text, words
+
+
+def test_the_time_left_is_that_of_all_remaining_steps():
+    """Fifteen of twenty steps of 64 images remain, at 320 images/s; with no speed yet nothing is estimated."""
+    assert Progress(1, 2, 5, 10, 64, 0.5, 1.5, 320.0).seconds_left == 3
+    assert Progress(1, 2, 5, 10, 64, 0.5, 1.5, 0.0).seconds_left is None
 
 
 def test_a_log_has_a_line_for_each_epoch(log):
