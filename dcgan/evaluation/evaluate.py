@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from dcgan.evaluation.features import FeatureExtractor, Features, check_images
+from dcgan.data.idx import CLASSES
+from dcgan.evaluation.features import FeatureExtractor, Features, check_images, check_labels
 from dcgan.evaluation.memorization import MemorizationMetrics
 from dcgan.evaluation.metrics import (
     Gaussian,
@@ -43,12 +44,14 @@ class Reference:
         digest: SHA-256 of the bytes of the test images.
         vectors: Their features, float64 (n, d).
         gaussian: Mean and covariance of the features.
+        class_counts: Number of them of each class, by their labels, int64 (10,).
     """
 
     extractor: FeatureExtractor
     digest: str
     vectors: np.ndarray
     gaussian: Gaussian
+    class_counts: np.ndarray
 
     @cached_property
     def radii(self) -> np.ndarray:
@@ -56,16 +59,18 @@ class Reference:
         return squared_radii(self.vectors)
 
 
-def prepare_reference(extractor: FeatureExtractor, test_images: np.ndarray) -> Reference:
-    """Return the reference for test images float32 (n, 28, 28, 1) in [-1, 1].
+def prepare_reference(extractor: FeatureExtractor, test_images: np.ndarray, test_labels: np.ndarray) -> Reference:
+    """Return the reference for test images float32 (n, 28, 28, 1) in [-1, 1] and their labels (n,) from 0 to 9.
 
     Raises:
-        DataError: The images are not these, or fewer than 1,000.
+        DataError: The images or labels are not these, or there are fewer than 1,000.
     """
     check_images(test_images, "test images")
+    labels = check_labels(test_labels, len(test_images), "test images")
     vectors = extractor.extract(test_images).vectors
     digest = hashlib.sha256(np.ascontiguousarray(test_images, "<f4").data).hexdigest()
-    return Reference(extractor, digest, vectors, fit_gaussian(vectors))
+    class_counts = np.bincount(labels, minlength=CLASSES)
+    return Reference(extractor, digest, vectors, fit_gaussian(vectors), class_counts)
 
 
 def evaluate_quickly(images: np.ndarray, reference: Reference) -> QuickReport:
@@ -103,7 +108,7 @@ def evaluate(images: np.ndarray, reference: Reference, memorization: Memorizatio
 
 
 def _quick_report(features: Features, reference: Reference, replicates: int) -> QuickReport:
-    classes = measure_classes(features.probabilities, replicates)
+    classes = measure_classes(features.probabilities, reference.class_counts, replicates)
     return QuickReport(
         classifier=reference.extractor.digest,
         reference=reference.digest,
@@ -111,6 +116,7 @@ def _quick_report(features: Features, reference: Reference, replicates: int) -> 
         frechet_distance=estimate_frechet(features.vectors, reference.gaussian),
         kernel_distance=estimate_kernel_distance(features.vectors, reference.vectors),
         class_counts=classes.counts,
+        reference_class_counts=tuple(reference.class_counts.tolist()),
         class_divergence=classes.divergence,
         missing_classes=classes.missing,
         confidence=classes.confidence,

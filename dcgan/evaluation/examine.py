@@ -59,7 +59,7 @@ class References:
                 dataset.test,
                 self._cache,
             )
-            self._loaded[role] = prepare_reference(classifier, dataset.test[0])
+            self._loaded[role] = prepare_reference(classifier, *dataset.test)
         return self._loaded[role]
 
 

@@ -32,7 +32,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         stored = train_weights(config, dataset.digest, train, test)
         path = parsed.out / f"{config.role}.npz"
         save_weights(path, stored)
-        baselines_for(prepare_reference(Classifier(stored), test[0]), memorization, test[0], parsed.out)
+        baselines_for(prepare_reference(Classifier(stored), *test), memorization, test[0], parsed.out)
         logger.info("%s: %s", path, stored.metadata.model_dump_json())
 
 

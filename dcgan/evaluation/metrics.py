@@ -25,10 +25,12 @@ BLOCK_ELEMENTS = 10_000_000  # distances in one block: 80 MB in float64
 NEIGHBOURS = 5
 LOW_CONFIDENCE = 0.9
 MISSING_FRACTION = 0.1
-"""A class with less than this fraction of an even share of the images counts as missing.
+"""A class with less than this fraction of its share of the reference counts as missing.
 
 Misclassified images give every class a few, so no class would ever be found missing if zero were required.
 """
+EXPECTED_IMAGES = 10
+"""A class of which the reference leads to expect fewer images never counts as missing: chance can leave it out."""
 
 
 class Estimate(BaseModel):
@@ -246,7 +248,7 @@ class ClassMetrics(NamedTuple):
 
     Attributes:
         counts: Number of images of each class, by the most probable class.
-        divergence: Kullback-Leibler divergence of the class fractions from uniform, in nats; 0 is uniform.
+        divergence: Kullback-Leibler divergence of the class fractions from those of the reference, in nats.
         missing: Number of missing classes.
         confidence: Mean probability of the most probable class.
         low_confidence: Fraction of images whose most probable class has a probability below 0.9.
@@ -259,10 +261,15 @@ class ClassMetrics(NamedTuple):
     low_confidence: Estimate
 
 
-def measure_classes(probabilities: np.ndarray, replicates: int) -> ClassMetrics:
+def measure_classes(probabilities: np.ndarray, reference: np.ndarray, replicates: int) -> ClassMetrics:
     """Return the class metrics of probabilities float64 (n, classes).
 
     The standard errors of the divergence and of the number of missing classes are from `replicates` bootstrap samples.
+
+    Args:
+        probabilities: Probabilities of the classes for each image, float64 (n, classes).
+        reference: Number of reference images of each class, integers (classes,).
+        replicates: Number of bootstrap samples.
     """
     n, classes = probabilities.shape
     counts = np.bincount(probabilities.argmax(axis=1), minlength=classes)
@@ -271,22 +278,38 @@ def measure_classes(probabilities: np.ndarray, replicates: int) -> ClassMetrics:
     highest = probabilities.max(axis=1)
     return ClassMetrics(
         counts=tuple(counts.tolist()),
-        divergence=bootstrap_estimate(divergence_from_uniform(counts), map(divergence_from_uniform, samples)),
-        missing=bootstrap_estimate(missing_classes(counts), map(missing_classes, samples)),
+        divergence=bootstrap_estimate(
+            class_divergence(counts, reference), (class_divergence(sample, reference) for sample in samples)
+        ),
+        missing=bootstrap_estimate(
+            missing_classes(counts, reference), (missing_classes(sample, reference) for sample in samples)
+        ),
         confidence=mean_estimate(highest),
         low_confidence=mean_estimate(highest < LOW_CONFIDENCE),
     )
 
 
-def divergence_from_uniform(counts: np.ndarray) -> float:
-    """Return Σ p log(p K) for the fractions p of K classes, in nats, with 0 log 0 = 0.
+def class_divergence(counts: np.ndarray, reference: np.ndarray) -> float:
+    """Return Σ p log(p / q) in nats for the class fractions p of images and q of the reference, with 0 log 0 = 0.
 
     Kullback and Leibler, "On information and sufficiency", Annals of Mathematical Statistics 22 (1951), equation 2.4.
+    One is added to each of the reference's counts (Laplace's rule of succession), so that an image of a class which the
+    reference lacks costs much, but not infinitely much.
+
+    Args:
+        counts: Number of images of each class, integers (classes,).
+        reference: Number of reference images of each class, integers (classes,).
     """
-    fractions = counts[counts > 0] / counts.sum()
-    return float(np.sum(fractions * np.log(fractions * len(counts))))
+    fractions = counts / counts.sum()
+    expected = (reference + 1) / (reference + 1).sum()
+    present = counts > 0
+    return float(np.sum(fractions[present] * np.log(fractions[present] / expected[present])))
 
 
-def missing_classes(counts: np.ndarray) -> int:
-    """Return how many classes have less than a tenth of an even share of the images."""
-    return int(np.sum(counts < MISSING_FRACTION * counts.sum() / len(counts)))
+def missing_classes(counts: np.ndarray, reference: np.ndarray) -> int:
+    """Return how many classes have less than a tenth of the images that the reference's shares lead to expect.
+
+    The arguments are those of `class_divergence`. Classes of fewer than ten expected images are not counted.
+    """
+    expected = counts.sum() * reference / reference.sum()
+    return int(np.sum((counts < MISSING_FRACTION * expected) & (expected >= EXPECTED_IMAGES)))

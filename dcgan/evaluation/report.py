@@ -20,10 +20,13 @@ class QuickReport(BaseModel):
         description="Kernel distance from the test images; unbiased, so it may be negative; lower is better"
     )
     class_counts: tuple[int, ...] = Field(description="Number of images of each class, as the classifier predicts them")
+    reference_class_counts: tuple[int, ...] = Field(description="Number of test images of each class, by their labels")
     class_divergence: Estimate = Field(
-        description="Divergence of the class fractions from uniform, in nats; 0 is uniform"
+        description="Divergence of the class fractions from those of the test images, in nats; 0 is equal"
     )
-    missing_classes: Estimate = Field(description="Number of classes with less than a tenth of an even share")
+    missing_classes: Estimate = Field(
+        description="Number of classes with less than a tenth of the images that the test images lead to expect"
+    )
     confidence: Estimate = Field(description="Mean probability of the most probable class")
     low_confidence_fraction: Estimate = Field(
         description="Fraction of images to which no class is assigned with a probability of 0.9 or more"

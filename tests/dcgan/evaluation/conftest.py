@@ -49,9 +49,15 @@ def test_images(test_split) -> np.ndarray:
 
 
 @pytest.fixture(scope="session")
-def reference(selection, test_images) -> Reference:
+def test_labels(test_split) -> np.ndarray:
+    """The labels of these test images."""
+    return test_split[1][::5]
+
+
+@pytest.fixture(scope="session")
+def reference(selection, test_images, test_labels) -> Reference:
     """The 2,000 test images in the features of the selection classifier."""
-    return prepare_reference(selection, test_images)
+    return prepare_reference(selection, test_images, test_labels)
 
 
 @pytest.fixture(scope="session")

@@ -21,9 +21,9 @@ def few_images(test_images) -> np.ndarray:
 
 
 @pytest.fixture(scope="module")
-def reference(selection, few_images) -> Reference:
+def reference(selection, few_images, test_labels) -> Reference:
     """The 1,000 test images in the features of the selection classifier."""
-    return prepare_reference(selection, few_images)
+    return prepare_reference(selection, few_images, test_labels[::2])
 
 
 @pytest.fixture(scope="module")
@@ -71,7 +71,7 @@ def test_baselines_of_another_classifier_are_not_used(baselines, reference, memo
 @pytest.mark.parametrize("role", CONFIGS)
 def test_the_bundle_has_the_baselines_of_mnist(role, request, test_split, memorization, tmp_path):
     """They are found for the bundled classifiers and the real test images, and nothing is measured."""
-    reference = prepare_reference(request.getfixturevalue(role), test_split[0])
+    reference = prepare_reference(request.getfixturevalue(role), *test_split)
     bundled = baselines_for(reference, memorization, test_split[0], BUNDLED, tmp_path)
     assert bundled.train.images == 10_000
     assert not list(tmp_path.iterdir())

@@ -10,6 +10,7 @@ from keras.initializers import GlorotUniform
 from dcgan.errors import DataError
 from dcgan.evaluation.baselines import blurred, noisy
 from dcgan.evaluation.evaluate import METRICS, epoch_evaluator, evaluate, evaluate_quickly, prepare_reference
+from dcgan.evaluation.gate import Gate, decide
 from dcgan.evaluation.memorization import measure_memorization
 from dcgan.evaluation.report import QualityReport, QuickReport
 
@@ -21,10 +22,10 @@ def report(train_split, memorization, reference) -> QualityReport:
     return evaluate(images, reference, measure_memorization(images, memorization))
 
 
-def test_other_real_digits_are_nearly_perfect(report, train_split, test_images, selection):
+def test_other_real_digits_are_nearly_perfect(report, train_split, test_images, test_labels, selection):
     """All metrics of real digits are where they must be, and the report says what they were measured with."""
     assert (report.classifier, report.images) == (selection.digest, 2000)
-    assert report.reference == prepare_reference(selection, test_images.copy()).digest
+    assert report.reference == prepare_reference(selection, test_images.copy(), test_labels).digest
     assert report.frechet_distance.value < 10
     assert abs(report.kernel_distance.value) < 5 * report.kernel_distance.standard_error
     assert report.missing_classes.value == 0
@@ -35,6 +36,24 @@ def test_other_real_digits_are_nearly_perfect(report, train_split, test_images, 
     assert report.memorized_fraction.value < 0.05
     labels = np.bincount(train_split[1][10_000:])
     assert np.abs(np.array(report.class_counts) - labels).sum() < 20
+
+
+def test_digits_0_to_4_are_complete_beside_their_own_kind(train_split, test_split, memorization, selection):
+    """Classes are compared with those of the test images: real digits 0 to 4 pass the gate where these are 0 to 4."""
+
+    def with_labels_below_5(images, labels):
+        rows = labels < 5
+        return images[rows], labels[rows]
+
+    images, _ = with_labels_below_5(*(half[10_000:] for half in train_split))
+    five = evaluate(
+        images,
+        prepare_reference(selection, *with_labels_below_5(*test_split)),
+        measure_memorization(images, memorization),
+    )
+    assert (five.missing_classes.value, five.reference_class_counts[5:]) == (0, (0,) * 5)
+    assert five.class_divergence.value < 0.02
+    assert decide(five, None, Gate()).passed
 
 
 def test_all_metrics_have_a_standard_error(report):
@@ -93,9 +112,9 @@ def test_the_evaluator_of_epochs(reference):
     assert evaluate_generator(_generator(1)) != metrics
 
 
-def test_too_few_images_are_refused(test_images, reference, selection):
+def test_too_few_images_are_refused(test_images, test_labels, reference, selection):
     """Both generated and test images."""
     with pytest.raises(DataError, match="There are 999 images to evaluate; expected at least 1000"):
         evaluate_quickly(test_images[:999], reference)
     with pytest.raises(DataError, match="There are 999 test images; expected at least 1000"):
-        prepare_reference(selection, test_images[:999])
+        prepare_reference(selection, test_images[:999], test_labels[:999])

@@ -21,6 +21,7 @@ def _report(frechet=30.0, standard_error=0.5, **changes):
         "frechet_distance": estimate(frechet, standard_error),
         "kernel_distance": estimate(3),
         "class_counts": (1000,) * 10,
+        "reference_class_counts": (1000,) * 10,
         "class_divergence": estimate(0.01),
         "missing_classes": estimate(0, 0),
         "confidence": estimate(0.98),
