@@ -93,9 +93,9 @@ def output_format(out: Path, count: int) -> OutputFormat:
         ".png": ("grid", MAX_GRID),
         ".parquet": ("parquet", MAX_ROWS),
     }
-    if out.suffix not in formats:
+    if out.suffix.lower() not in formats:
         raise ConfigurationError(f"{out}: cannot be written; expected a folder, or a name in .png or .parquet.")
-    found, most = formats[out.suffix]
+    found, most = formats[out.suffix.lower()]
     if count > most:
         raise ConfigurationError(f"{out}: cannot contain {count} images; expected at most {most}.")
     if found != "folder" and out.is_dir():

@@ -17,7 +17,7 @@ from typing import Annotated, Any, NamedTuple, NoReturn, get_type_hints
 import httpx
 from cyclopts import App, CycloptsError, Group, MissingArgumentError, Parameter, Token, UnusedCliTokensError
 from prefect import Flow
-from prefect.exceptions import TerminationSignal
+from prefect.exceptions import ObjectNotFound, TerminationSignal
 from prefect.settings import PREFECT_API_URL
 from pydantic import TypeAdapter, ValidationError
 
@@ -219,26 +219,37 @@ def _problem(error: CycloptsError) -> str:
 def _reason(error: Exception) -> str:
     """Return the sentence for a failure."""
     if isinstance(error, DcganError):
-        return str(error)
-    if isinstance(error, httpx.TransportError):
+        return mask_credentials(str(error))
+    if isinstance(error, httpx.TransportError | httpx.HTTPStatusError | ObjectNotFound):
         return _without_prefect(error)
     if isinstance(error, OSError):  # a full disk, a folder that cannot be written
         return f"{error.filename or 'A file'} cannot be used: {error.strerror or error}."
-    return f"Unexpected {type(error).__name__}: {error}"
+    return mask_credentials(f"Unexpected {type(error).__name__}: {error}")
 
 
-def _without_prefect(error: httpx.TransportError) -> str:
-    """Return the sentence for a Prefect server that stopped answering: the failure before that, if there was one."""
+def _without_prefect(error: httpx.HTTPError | ObjectNotFound) -> str:
+    """Return the sentence for a Prefect server that fails: the failure before that, if there was one."""
     logging.disable()  # Prefect continues for a while to log that it cannot reach its server
     cause: BaseException | None = error
     while cause:
         if isinstance(cause, DcganError):
-            return str(cause)
+            return mask_credentials(str(cause))
         cause = cause.__cause__ or cause.__context__
     return (
-        f"The Prefect API {mask_credentials(str(PREFECT_API_URL.value()))} stopped answering ({error}), so it does not "
+        f"The Prefect API {mask_credentials(str(PREFECT_API_URL.value()))} {_what_prefect_did(error)}, so it does not "
         "know how this flow run ended; MLflow has what was done."
     )
+
+
+def _what_prefect_did(error: httpx.HTTPError | ObjectNotFound) -> str:
+    if isinstance(error, ObjectNotFound):
+        return "no longer has this flow run (was its database replaced?)"
+    if isinstance(error, httpx.HTTPStatusError):
+        status = error.response.status_code
+        if status in (httpx.codes.UNAUTHORIZED, httpx.codes.FORBIDDEN):
+            return "refuses PREFECT_API_AUTH_STRING"
+        return f"failed with HTTP {status}{' (is its disk full?)' if status >= httpx.codes.INTERNAL_SERVER_ERROR else ''}"
+    return f"stopped answering ({error})"
 
 
 def _raise_termination(number: int, _frame: FrameType | None) -> None:

@@ -18,10 +18,9 @@ def _usable(source: str) -> str:
         ValueError: It cannot be one.
     """
     try:
-        check_source(source)
+        return check_source(source)
     except ConfigurationError as error:
         raise ValueError(str(error)) from None
-    return source
 
 
 Source = Annotated[str, Field(min_length=1), AfterValidator(_usable), WithJsonSchema(NO_CREDENTIALS)]

@@ -76,7 +76,7 @@ def obtain(
         NetworkError: The source does not answer as expected, which may pass.
         DataError: The source does not have the expected files, or `downloads` cannot be written.
     """
-    check_source(source)
+    source = check_source(source)
     folder = downloads / _folder_name(source)
     try:
         may_change = source != "bundled" and local_folder(source) is not None

@@ -19,6 +19,7 @@ from tasks.flow_run import flow_run_tags
 from tasks.training_run import TrainingRun
 from tracking import registry
 from tracking.runs import upload_folder
+from tracking.store import Store
 from tracking.tags import DATASET_DIGEST, FLOW_RUN_URL, RECIPE, SAMPLE_GRID, SEED, SERVING, WEIGHTS_SHA256
 
 logger = logging.getLogger("dcgan.register")
@@ -48,17 +49,17 @@ def register(context: Context, run: TrainingRun, dataset: Manifest, checkpoint: 
         model_id = registry.log_generator(store, run.run_id, generator, latents)
         run.lease.require()
         version = registry.register_generator(store, run.run_id, model_id, description, tags)
-    _require_equal_images(version, latents, np.asarray(generator(latents, training=False)))
+    _require_equal_images(store, version, latents, np.asarray(generator(latents, training=False)))
     logger.info("Registered %s.", registry.model_uri(version))
     return version
 
 
-def _require_equal_images(version: int, latents: np.ndarray, expected: np.ndarray) -> None:
+def _require_equal_images(store: Store, number: int, latents: np.ndarray, expected: np.ndarray) -> None:
     """Load a version as its users do and compare its images with those of the generator in memory."""
-    served = registry.load_as_served(version).predict(latents)
-    if served.shape != expected.shape or not np.allclose(served, expected, rtol=0, atol=TOLERANCE):
+    images = registry.predict_as_served(store, registry.resolve(store, number), latents)
+    if images.shape != expected.shape or not np.allclose(images, expected, rtol=0, atol=TOLERANCE):
         raise ModelError(
-            f"The registered {registry.model_uri(version)} generates other images than the trained generator; "
+            f"The registered {registry.model_uri(number)} generates other images than the trained generator; "
             f"expected a difference of at most {TOLERANCE}."
         )
 

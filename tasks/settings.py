@@ -1,15 +1,19 @@
 """The environment, read in one place: where everything is written and which servers are used."""
 
 import os
+import re
 import sys
 from pathlib import Path
+from urllib.parse import unquote
 
-from pydantic import Field, ValidationError
+from pydantic import Field, ValidationError, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from dcgan.errors import ConfigurationError
 
 CHECKOUT = Path(__file__).resolve().parent.parent
+# SQLAlchemy has no way to write them in the path of an SQLite database, and MLflow takes them for parts of an address
+UNUSABLE_IN_PATHS = re.compile(r"[?#%\x00-\x1f\x7f]")
 
 
 class Settings(BaseSettings):
@@ -20,6 +24,21 @@ class Settings(BaseSettings):
     state: Path = Field(default=CHECKOUT / ".state", validation_alias="DCGAN_STATE")
     mlflow_uri: str | None = Field(default=None, validation_alias="MLFLOW_TRACKING_URI")
     netrc: Path = Field(default=Path("~/.netrc"), validation_alias="NETRC")  # the passwords of http:// sources
+
+    @field_validator("state")
+    @classmethod
+    def _require_usable_path(cls, state: Path) -> Path:
+        root = state.expanduser().absolute()
+        if found := UNUSABLE_IN_PATHS.search(str(root)):
+            raise ValueError(
+                f"{str(root)!r} contains {found[0]!r}; expected a path without ?, #, % and control characters"
+            )
+        return state
+
+    @field_validator("mlflow_uri")
+    @classmethod
+    def _with_lower_case_scheme(cls, uri: str | None) -> str | None:
+        return re.sub(r"^[^:]+:", lambda scheme: scheme[0].lower(), uri) if uri else uri
 
     @property
     def root(self) -> Path:
@@ -72,7 +91,8 @@ def read_settings() -> Settings:
         return Settings()
     except ValidationError as error:
         first = error.errors()[0]
-        raise ConfigurationError(f"The setting {first['loc'][0]} is unusable: {first['msg']}.") from None
+        reason = first.get("ctx", {}).get("error", first["msg"])
+        raise ConfigurationError(f"The setting {first['loc'][0]} is unusable: {reason}.") from None
 
 
 def set_default_environment() -> None:
@@ -82,13 +102,19 @@ def set_default_environment() -> None:
     but not the one above it.
 
     Raises:
-        SystemExit: The state folder cannot be created; no command can begin, and there is no caller to catch an error.
+        SystemExit: The state folder cannot be used; no command can begin, and there is no caller to catch an error.
     """
-    root = read_settings().root
     try:
-        root.mkdir(parents=True, exist_ok=True)
+        root = read_settings().root
+    except ConfigurationError as error:
+        sys.exit(f"error: {error}")
+    try:
+        root.mkdir(parents=True, exist_ok=True, mode=0o700)
     except OSError as error:
         sys.exit(f"error: The setting DCGAN_STATE is {root}, which cannot be created: {error.strerror}.")
+    if not os.access(root, os.W_OK | os.X_OK):
+        sys.exit(f"error: The setting DCGAN_STATE is {root}, which cannot be written; expected a folder of this user.")
+    _move_credentials()
     defaults = {
         "PREFECT_HOME": str(root / "prefect"),
         "PREFECT_LOGGING_EXTRA_LOGGERS": "dcgan",
@@ -97,6 +123,8 @@ def set_default_environment() -> None:
         "DO_NOT_TRACK": "1",
         "MPLCONFIGDIR": str(root / "matplotlib"),
         "MLFLOW_DISABLE_TELEMETRY": "true",
+        "MLFLOW_ALLOW_PICKLE_DESERIALIZATION": "false",
+        "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "true",  # with the password that the address may have
         "MLFLOW_SKIP_PIP_REQUIREMENTS_CHECK": "true",  # it would ask a package index
         # a training run does not wait for an MLflow server: what it misses is recorded later
         "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "1",
@@ -106,3 +134,28 @@ def set_default_environment() -> None:
     }
     for name, value in defaults.items():
         os.environ.setdefault(name, value)
+
+
+def _move_credentials() -> None:
+    """Move user and password out of MLflow's and Prefect's addresses, which are shown and stored, to where they belong.
+
+    MLflow reads them from variables of their own, and so does Prefect. A database's stay: it knows no other place.
+    """
+    for address, write in (
+        ("MLFLOW_TRACKING_URI", _set_mlflow_login),
+        (
+            "PREFECT_API_URL",
+            lambda user, password: os.environ.setdefault("PREFECT_API_AUTH_STRING", f"{user}:{password}"),
+        ),
+    ):
+        uri = os.environ.get(address, "")
+        if re.match(r"https?://[^/?#]*@", uri, re.IGNORECASE):
+            login, _, place = uri.partition("://")[2].partition("/")[0].rpartition("@")
+            user, _, password = login.partition(":")
+            write(unquote(user), unquote(password))
+            os.environ[address] = uri.replace(f"{login}@{place}", place, 1)
+
+
+def _set_mlflow_login(user: str, password: str) -> None:
+    os.environ.setdefault("MLFLOW_TRACKING_USERNAME", user)
+    os.environ.setdefault("MLFLOW_TRACKING_PASSWORD", password)

@@ -46,8 +46,8 @@ class Limits:
     redirects: int = 5
 
 
-def check_source(source: str) -> None:
-    """Refuse what cannot be a source, without looking whether it exists.
+def check_source(source: str) -> str:
+    """Return a source as the other functions take it: what is checked is what is used; it need not exist.
 
     Raises:
         ConfigurationError: `source` is not a known word, path or URL of a known kind, or it has credentials in it.
@@ -55,7 +55,7 @@ def check_source(source: str) -> None:
     if not source.strip() or "\0" in source:
         raise ConfigurationError(f"The source {source!r} is empty or not text; expected {EXPECTED}.")
     if "://" not in source:
-        return
+        return source
     try:
         url = urlsplit(source)
         usable = url.scheme in SCHEMES and (url.scheme == "file" or url.hostname) and (url.port is None or url.port)
@@ -72,6 +72,9 @@ def check_source(source: str) -> None:
         raise ConfigurationError(
             f"The source {mask_credentials(source)} has a query or fragment; expected the prefix of four files."
         )
+    if url.scheme == "file" and url.hostname not in (None, "localhost"):
+        raise ConfigurationError(f"The source {source} is on another machine; expected file:// and a path of this one.")
+    return f"{url.scheme}://{'' if url.scheme == 'file' else url.netloc}{url.path}"
 
 
 def local_folder(source: str) -> Path | None:
@@ -86,10 +89,12 @@ def local_folder(source: str) -> Path | None:
 def fetch_file(source: str, name: str, folder: Path, limits: Limits, netrc_file: Path) -> Path:
     """Write the file `name` of a source, or its gzipped form with .gz at the end, into `folder`.
 
+    Where the source has neither, the name that some copies of MNIST have is tried, with a dot before `idx`.
+
     Args:
-        source: A folder or URL, checked by `check_source`.
+        source: A folder or URL, as `check_source` returns it.
         name: Name of the file without .gz.
-        folder: Where it is written, under the name that the source has for it.
+        folder: Where it is written, under this name, with .gz where it is gzipped.
         limits: Limits of the file.
         netrc_file: Passwords of web servers; it need not exist.
 
@@ -100,27 +105,32 @@ def fetch_file(source: str, name: str, folder: Path, limits: Limits, netrc_file:
         NetworkError: A retry may succeed.
         DataError: A retry will not; the sentence names the file, credentials masked.
     """
-    try:
-        return _fetch(source, f"{name}.gz", folder, limits, netrc_file)
-    except AbsentError:
-        (folder / f"{name}.gz").unlink()
-        try:
-            return _fetch(source, name, folder, limits, netrc_file)
-        except AbsentError as error:
-            where = mask_credentials(source).rstrip("/")
-            raise AbsentError(f"{where}: neither {name}.gz nor {name} exists: {error}.") from None
+    reason = ""
+    for there in (name, name.replace("-idx", ".idx")):
+        for suffix in (".gz", ""):
+            path = folder / f"{name}{suffix}"
+            try:
+                _fetch(source, f"{there}{suffix}", path, limits, netrc_file)
+            except AbsentError as error:
+                path.unlink()
+                reason = reason or str(error)
+            else:
+                return path
+    where = mask_credentials(source).rstrip("/")
+    raise AbsentError(f"{where}: neither {name}.gz nor {name} exists: {reason}.")
 
 
-def _fetch(source: str, name: str, folder: Path, limits: Limits, netrc_file: Path) -> Path:
-    url, local, path = f"{source.rstrip('/')}/{name}", local_folder(source), folder / name
+def _fetch(source: str, name: str, path: Path, limits: Limits, netrc_file: Path) -> None:
+    url, local = f"{source.rstrip('/')}/{name}", local_folder(source)
     with path.open("wb") as file:
         target = _LimitedFile(file, mask_credentials(url), limits)
         if source.startswith(("http://", "https://")):
             _run(_download(url, target, limits, _passwords(netrc_file.expanduser())))
         else:
+            if local is not None:
+                _require_regular_file(local / name)
             for block in _blocks(url if local is None else str(local / name)):
                 target.write(block)
-    return path
 
 
 class _LimitedFile:
@@ -229,6 +239,13 @@ def _blocks(address: str) -> Iterator[bytes]:
     except Exception as error:  # every driver has failures of its own kinds
         reason = (isinstance(error, OSError) and error.strerror) or first_line(error)
         raise DataError(f"{where}: cannot be read: {mask_credentials(reason)}.") from error
+
+
+def _require_regular_file(path: Path) -> None:
+    """Raise for what exists and is no file: to open a pipe would wait for ever, and a device has no end."""
+    if path.exists() and not path.is_file():
+        what = "a folder" if path.is_dir() else "a pipe, a socket or a device"
+        raise DataError(f"{path}: is {what}; expected a file.")
 
 
 def _expanded(path: Path) -> Path:

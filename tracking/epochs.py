@@ -1,7 +1,10 @@
 """The history of a training run in MLflow: brought up to date epoch by epoch, each of them exactly once."""
 
+import logging
+import re
 import time
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 from mlflow.entities import Metric, Run
@@ -16,7 +19,24 @@ from tracking.lease import Lease
 from tracking.store import Store, translated_errors
 from tracking.tags import BEST_EPOCH, BEST_FRECHET_DISTANCE, CHECKPOINTS, IMAGES, RECORDED_EPOCHS, SAMPLES
 
+logger = logging.getLogger("dcgan.tracking")
+
 SMALL_COPY = "+compressed.webp"
+# MLflow's own naming: KEY+step+STEP+timestamp+MS+UUID.png, and the same with +compressed.webp
+GRID_NAME = re.compile(rf"/{SAMPLES}\+step\+(\d+)\+")
+
+
+class _Grids(NamedTuple):
+    """The sample grids that a run has.
+
+    Attributes:
+        complete: Steps whose grid is there with its small copy, which is written last.
+        interrupted: The file of each other grid by its step: whoever wrote it was killed, or MLflow failed, before the
+            small copy. To log the grid anew would make a second file.
+    """
+
+    complete: set[int]
+    interrupted: dict[int, str]
 
 
 class EpochLog:
@@ -25,19 +45,23 @@ class EpochLog:
     An epoch is its metrics, its sample grid, then the marker tag; before the first comes the untrained generator's
     grid, as step 0. The marker shows what was recorded before a crash, except for the one epoch that may be half
     recorded: its metrics are the same rows again, which MLflow keeps once; its grid would be a second file, so the
-    files are listed first.
+    files are listed first, and again after every failure.
 
     Args:
         store: The store of the run.
         lease: This process's lease on the run, which is checked directly before anything is recorded.
+
+    Attributes:
+        recorded: Number of epochs that the run has completely.
     """
 
     def __init__(self, store: Store, lease: Lease) -> None:
         self._store = store
         self._lease = lease
         self._run_id = lease.run_id
-        self._recorded = _recorded_epochs(lease.require())
-        self._sampled, self._interrupted = self._logged_grids()
+        self.recorded = _recorded_epochs(lease.require())
+        self._grids = self._logged_grids()
+        self._failed = False
 
     def record(self, checkpoint: Checkpoint) -> None:
         """Record what the run does not have yet.
@@ -46,15 +70,19 @@ class EpochLog:
             TrackingError: The store failed; what is missing is recorded the next time.
             LeaseLostError: Another process holds the run.
         """
+        if self._failed:
+            self._grids = self._logged_grids()
+        self._failed = True
         with translated_errors(self._store.uri):
             for record, grid in zip(checkpoint.metadata.records, checkpoint.grids, strict=True):
-                if record.epoch > self._recorded:  # a previous holder may have recorded one more meanwhile
-                    self._recorded = _recorded_epochs(self._lease.require())
-                if record.epoch > self._recorded:
-                    if not self._recorded:
+                if record.epoch > self.recorded:  # a previous holder may have recorded one more meanwhile
+                    self.recorded = _recorded_epochs(self._lease.require())
+                if record.epoch > self.recorded:
+                    if not self.recorded:
                         self._log_untrained(checkpoint.metadata.configuration)
                     self._log_epoch(record, grid)
-                    self._recorded = record.epoch
+                    self.recorded = record.epoch
+        self._failed = False
 
     def record_best(self, checkpoint: Checkpoint) -> None:
         """Record the best epoch and its Fréchet distance, at that epoch; nothing where no epoch was evaluated.
@@ -81,41 +109,44 @@ class EpochLog:
         milliseconds = round(record.finished_at * 1000)
         metrics = [Metric(name, value, milliseconds, record.epoch) for name, value in record.metrics.items()]
         client.log_batch(self._run_id, metrics=metrics)
-        if record.epoch not in self._sampled:
+        if record.epoch not in self._grids.complete:
             self._log_grid(grid, record.epoch, milliseconds)
         client.set_tag(self._run_id, RECORDED_EPOCHS, record.epoch)
 
     def _log_untrained(self, configuration: Configuration) -> None:
         """Log the untrained generator's grid at step 0, where MLflow's slider begins."""
-        if 0 not in self._sampled:
+        if 0 not in self._grids.complete:
             recipe, seed = configuration.recipe, configuration.seed
             images = untrained_images(recipe, seed, fixed_latents(seed, GRID_SIDE**2, LATENT_SIZE))
             self._log_grid(image_grid(images), 0, round(time.time() * 1000))
 
     def _log_grid(self, grid: np.ndarray, step: int, milliseconds: int) -> None:
         client, image = self._store.client, upscaled(grid)
-        if half := self._interrupted.pop(step, None):  # both files again, under the names that they were to have
+        if half := self._grids.interrupted.get(step):  # both files again, under the names that they were to have
             for name in (half, f"{half.removesuffix('.png')}{SMALL_COPY}"):
                 client.log_image(self._run_id, image, artifact_file=name)
         else:
             client.log_image(self._run_id, image, key=SAMPLES, step=step, timestamp=milliseconds)
-        self._sampled.add(step)
+        self._grids.complete.add(step)
 
-    def _logged_grids(self) -> tuple[set[int], dict[int, str]]:
-        """Return the steps whose grid is there with its small copy, which is written last, and the other grids by step.
-
-        A process that was killed between the two leaves such a grid; to log it anew would make a second file.
-        """
+    def _logged_grids(self) -> _Grids:
         with translated_errors(self._store.uri):
             paths = [file.path for file in self._store.client.list_artifacts(self._run_id, IMAGES)]
-        # MLflow's own naming: KEY+step+STEP+timestamp+MS+UUID.png, and the same with +compressed.webp
-        complete = {_step(path) for path in paths if path.endswith(SMALL_COPY)}
-        return complete, {_step(path): path for path in paths if path.endswith(".png") and _step(path) not in complete}
-
-
-def _step(path: str) -> int:
-    return int(Path(path).name.split("+")[2])
+        steps = {path: int(match[1]) for path in paths if (match := GRID_NAME.search(path))}
+        complete = {step for path, step in steps.items() if path.endswith(SMALL_COPY)}
+        halves = {step: path for path, step in steps.items() if path.endswith(".png") and step not in complete}
+        return _Grids(complete, halves)
 
 
 def _recorded_epochs(run: Run) -> int:
-    return int(run.data.tags.get(RECORDED_EPOCHS, 0))
+    """Return how many epochs a run has completely; 0 for a tag that is no number: recording again adds nothing."""
+    written = run.data.tags.get(RECORDED_EPOCHS, "0")
+    if written.isascii() and written.isdecimal():
+        return int(written)
+    logger.warning(
+        "The tag %s of the run %s is %r, which is no number; all epochs are recorded again.",
+        RECORDED_EPOCHS,
+        run.info.run_id,
+        written,
+    )
+    return 0

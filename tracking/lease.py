@@ -6,6 +6,7 @@ is alive; it counts only for the holder that it names, so a late renewal by a pr
 """
 
 import logging
+import math
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -14,7 +15,7 @@ from threading import Event, Thread
 from uuid import uuid4
 
 from mlflow.entities import Run
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from dcgan.errors import ConfigurationError, LeaseLostError, TrackingError
 from tracking.runs import get_run, tag_run
@@ -24,7 +25,8 @@ from tracking.tags import LEASE, LEASE_RENEWED
 logger = logging.getLogger("dcgan.lease")
 
 RENEWAL_SECONDS = 10.0
-FRESH_SECONDS = 120.0  # the clocks of machines may differ by a minute
+CLOCK_DIFFERENCE_SECONDS = 60.0  # the most by which the clocks of machines may differ
+FRESH_SECONDS = 60.0 + CLOCK_DIFFERENCE_SECONDS
 STOP_SECONDS = 5.0
 
 
@@ -162,11 +164,34 @@ class Lease:
 
 
 def _last_written(run: Run) -> Holder | None:
+    """Return the holder that the tag names; None where there is no tag, or something else was written into it."""
     written = run.data.tags.get(LEASE)
-    return Holder.model_validate_json(written) if written else None
+    if not written:
+        return None
+    try:
+        return Holder.model_validate_json(written)
+    except ValidationError:
+        logger.warning("The tag %s of the run %s names no holder and is ignored.", LEASE, run.info.run_id)
+        return None
 
 
 def _renewed_at(run: Run, holder: Holder) -> float:
-    """Return when a holder last renewed its lease, in Unix seconds; 0 when it has released it."""
-    token, _, seconds = run.data.tags.get(LEASE_RENEWED, "").partition(" ")
-    return float(seconds) if token == holder.token else holder.since
+    """Return when a holder last renewed its lease, in Unix seconds; 0 when it has released it.
+
+    A time that is more than a minute in the future is not that of a renewal, and neither is what is no number.
+    """
+    token, _, written = run.data.tags.get(LEASE_RENEWED, "").partition(" ")
+    if token != holder.token:
+        return holder.since if _is_plausible(holder.since) else 0
+    try:
+        seconds = float(written)
+    except ValueError:
+        seconds = math.inf
+    if _is_plausible(seconds):
+        return seconds
+    logger.warning("The tag %s of the run %s has no plausible time and is ignored.", LEASE_RENEWED, run.info.run_id)
+    return 0
+
+
+def _is_plausible(seconds: float) -> bool:
+    return 0 <= seconds < time.time() + CLOCK_DIFFERENCE_SECONDS

@@ -1,7 +1,7 @@
 """The registered generator: logged, registered once per run, verified, loaded, and put into service by aliases."""
 
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from importlib.metadata import version as package_version
 from pathlib import Path
@@ -15,18 +15,19 @@ import mlflow.keras
 import mlflow.pyfunc
 import numpy as np
 import tensorflow as tf
-from mlflow.entities import LoggedModelStatus
+from mlflow.entities import LoggedModel, LoggedModelStatus
 from mlflow.entities.model_registry import ModelVersion
 from mlflow.exceptions import MlflowException
 from mlflow.models import Model, ModelSignature
 from mlflow.types import Schema, TensorSpec
 from pydantic import BaseModel, ConfigDict
 
-from dcgan.errors import ModelError
+from dcgan.errors import ModelError, TrackingError
 from dcgan.files import first_line, sha256_of_file
 from dcgan.generation import Generator
 from dcgan.recipe import IMAGE_SHAPE, LATENT_SIZE
-from tracking.store import Store, translated_errors
+from tracking.create import create_once
+from tracking.store import Store, tolerated_absence, translated_errors
 from tracking.tags import CHALLENGER, CHAMPION, DATASET_DIGEST, MODEL_NAME, MODEL_SHA256, PREVIOUS, SEED
 
 SIGNATURE = ModelSignature(
@@ -35,6 +36,7 @@ SIGNATURE = ModelSignature(
 )
 EXPECTED = "a Keras model from latents float32 (-1, 100) to images float32 (-1, 28, 28, 1)"
 KERAS_FILE = "data/model.keras"  # where MLflow's Keras flavor puts it
+PYFUNC_KEYS = {"data", "env", "loader_module", "python_version"}  # not `code`, from which MLflow would import
 REQUIREMENTS = ("mlflow", "keras", "tensorflow", "numpy")
 # MLflow's error codes for a model, a version, or an alias that does not exist
 ABSENT = ("RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE")
@@ -71,10 +73,15 @@ def model_uri(version_or_alias: int | str) -> str:
 
 
 def find_version(store: Store, run_id: str) -> int | None:
-    """Return the version that a run has registered, None when it has none yet."""
+    """Return the version that a run has registered, None when it has none yet.
+
+    Anybody who may register versions can make one that names this run; only one of the run's own logged model counts.
+    """
     with translated_errors(store.uri):
         found = store.client.search_model_versions(f"run_id = '{run_id}'")
-    return max((int(each.version) for each in found if each.name == MODEL_NAME), default=None)
+        logged = {_source(model.model_id) for model in _logged_models(store, run_id)}
+    own = (int(each.version) for each in found if each.name == MODEL_NAME and each.source in logged)
+    return max(own, default=None)
 
 
 def log_generator(store: Store, run_id: str, generator: keras.Model, example: np.ndarray) -> str:
@@ -87,44 +94,67 @@ def log_generator(store: Store, run_id: str, generator: keras.Model, example: np
         example: Latents, float32 (n, 100), stored as the model's input example.
     """
     with translated_errors(store.uri):
-        return _logged_model(store, run_id) or _log_model(store, run_id, generator, example)
+        if complete := _logged_model(store, run_id):
+            return complete
+        try:
+            _log_model(store, run_id, generator, example)
+        except MlflowException:  # such as a repeated request that MLflow refuses: what is half logged is removed
+            if not _logged_model(store, run_id):
+                _log_model(store, run_id, generator, example)
+        logged = _logged_model(store, run_id)
+    if logged is None:
+        raise TrackingError(f"The run {run_id} has logged a model that MLflow does not list.")
+    return logged
 
 
 def register_generator(store: Store, run_id: str, model_id: str, description: str, tags: Mapping[str, str]) -> int:
-    """Make a run's logged generator a new version of the registered model, and return the version's number.
+    """Make a run's logged generator one new version of the registered model, and return the version's number.
 
     Args:
         store: The store.
-        run_id: The run that trained it, which has one version.
+        run_id: The run that trained it.
         model_id: Id of the logged model.
         description: Markdown text of the version's page.
         tags: Tags of the version.
     """
+    client = store.client
+
+    def create(token: dict[str, str]) -> str:
+        all_tags = {**tags, MODEL_SHA256: digest, **token}
+        created = client.create_model_version(
+            MODEL_NAME, _source(model_id), run_id, tags=all_tags, description=description, model_id=model_id
+        )
+        return str(created.version)
+
     with translated_errors(store.uri):
         _create_registered_model(store)
-        created = store.client.create_model_version(
-            MODEL_NAME,
-            f"models:/{model_id}",
-            run_id,
-            tags={**tags, MODEL_SHA256: _model_digest(model_id)},
-            description=description,
-            model_id=model_id,
+        digest = _model_digest(model_id)
+        number = create_once(
+            create,
+            lambda matching: [str(version.version) for version in client.search_model_versions(matching)],
+            lambda surplus: client.delete_model_version(MODEL_NAME, surplus),
         )
-    return int(created.version)
+    return int(number)
 
 
-def load_as_served(version_or_alias: int | str) -> mlflow.pyfunc.PyFuncModel:
-    """Return a registered version of the opened store as MLflow serves it.
+def predict_as_served(store: Store, version: Version, latents: np.ndarray) -> np.ndarray:
+    """Return the images of a version for latents float32 (n, 100) as MLflow serves it.
+
+    MLflow imports and runs whatever a version's files name, so these are checked first: nothing but Keras loads them.
 
     Raises:
-        ModelError: It cannot be loaded.
+        ModelError: Its files are missing or damaged, or it cannot be loaded.
     """
     keras.config.disable_interactive_logging()  # a progress bar for every `predict`, which a log has no use for
-    uri = model_uri(version_or_alias)
-    try:
-        return mlflow.pyfunc.load_model(uri)
-    except Exception as error:
-        raise ModelError(f"The model {uri} cannot be loaded: {first_line(error)}.") from error
+    with _verified_files(store, version) as folder:
+        flavors = Model.load(str(folder)).flavors
+        served = flavors.get("python_function", {})
+        if served.get("loader_module") != "mlflow.keras" or not served.keys() <= PYFUNC_KEYS:
+            raise _unusable(version, "MLflow would not load it as a Keras model alone")
+        try:
+            return np.asarray(mlflow.pyfunc.load_model(str(folder)).predict(latents))
+        except Exception as error:
+            raise _unusable(version, f"MLflow cannot serve it: {first_line(error)}") from error
 
 
 # --- find, verify and load
@@ -217,7 +247,7 @@ def set_champion(store: Store, number: int) -> None:
     set_alias(store, CHAMPION, number)
     challenger = aliased(store, CHALLENGER)
     if challenger and challenger.number == number:
-        with translated_errors(store.uri):
+        with translated_errors(store.uri), tolerated_absence():
             store.client.delete_registered_model_alias(MODEL_NAME, CHALLENGER)
 
 
@@ -242,20 +272,32 @@ def set_alias(store: Store, alias: str, number: int) -> None:
 def _logged_model(store: Store, run_id: str) -> str | None:
     """Return the id of the model that the run has logged completely, None when there is none; incomplete ones go.
 
-    It exists without a version when the process was killed between the two.
+    It exists without a version when the process was killed between the two, and incomplete where a reply was lost.
     """
     complete = None
-    for model in store.client.search_logged_models([store.experiment_id], filter_string=f"source_run_id = '{run_id}'"):
+    for model in _logged_models(store, run_id):
         if model.status == LoggedModelStatus.READY:
             complete = str(model.model_id)
         else:
-            store.client.delete_logged_model(model.model_id)
+            with tolerated_absence():
+                store.client.delete_logged_model(model.model_id)
     return complete
 
 
-def _log_model(store: Store, run_id: str, generator: keras.Model, example: np.ndarray) -> str:
+def _logged_models(store: Store, run_id: str) -> Iterable[LoggedModel]:
+    found: Iterable[LoggedModel] = store.client.search_logged_models(
+        [store.experiment_id], filter_string=f"source_run_id = '{run_id}'"
+    )
+    return found
+
+
+def _source(model_id: str) -> str:
+    return f"models:/{model_id}"
+
+
+def _log_model(store: Store, run_id: str, generator: keras.Model, example: np.ndarray) -> None:
     mlflow.set_experiment(experiment_id=store.experiment_id)
-    info = Model.log(
+    Model.log(
         artifact_path=None,
         name="generator",
         flavor=_KerasFlavor,
@@ -265,7 +307,6 @@ def _log_model(store: Store, run_id: str, generator: keras.Model, example: np.nd
         input_example=example,
         pip_requirements=[f"{package}=={package_version(package)}" for package in REQUIREMENTS],
     )
-    return str(info.model_id)
 
 
 class _KerasFlavor:
@@ -280,7 +321,7 @@ class _KerasFlavor:
 def _model_digest(model_id: str) -> str:
     """Return the SHA-256 of the logged Keras file, by which damage is found before the version is used again."""
     with tempfile.TemporaryDirectory(prefix="dcgan-") as temporary:
-        folder = mlflow.artifacts.download_artifacts(f"models:/{model_id}", dst_path=temporary)
+        folder = mlflow.artifacts.download_artifacts(_source(model_id), dst_path=temporary)
         return sha256_of_file(Path(folder) / KERAS_FILE)
 
 

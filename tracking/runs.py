@@ -20,26 +20,33 @@ from dcgan.errors import TrackingError
 from dcgan.files import first_line
 from dcgan.provenance import LIBRARY, Configuration, code_digest, environment
 from tracking import tags
-from tracking.store import Store, translated_errors
+from tracking.create import create_once
+from tracking.store import Store, tolerated_absence, translated_errors
 
 logger = logging.getLogger("dcgan.tracking")
 
 FINISHED = "FINISHED"
+FAILURE_NOTE = "**Failed:** "  # tells a failure's note from one that a user wrote
 DIGEST_LENGTH = 36  # MLflow's limit for a dataset's digest
 
 Outcome = Literal["FINISHED", "FAILED", "KILLED"]
 
 
-def find_unfinished(store: Store, configuration: Configuration) -> list[str]:
-    """Return the ids of the unfinished runs of this configuration, data and code, newest first."""
-    with translated_errors(store.uri):
-        found = store.client.search_runs(
-            [store.experiment_id],
-            filter_string=f"tags.`{tags.FINGERPRINT}` = '{configuration.fingerprint()}'",
-            run_view_type=ViewType.ACTIVE_ONLY,
-            order_by=["attributes.start_time DESC"],
-        )
-    return [run.info.run_id for run in found if run.info.status != FINISHED]
+def find_unfinished(store: Store, configuration: Configuration) -> Iterator[str]:
+    """Yield the ids of the unfinished runs of this configuration, data and code, newest first."""
+    fingerprint = f"tags.`{tags.FINGERPRINT}` = '{configuration.fingerprint()}'"
+    page: str | None = None
+    while page != "":
+        with translated_errors(store.uri):
+            found = store.client.search_runs(
+                [store.experiment_id],
+                filter_string=f"{fingerprint} and attributes.status != '{FINISHED}'",
+                run_view_type=ViewType.ACTIVE_ONLY,
+                order_by=["attributes.start_time DESC"],
+                page_token=page,
+            )
+        yield from (run.info.run_id for run in found)
+        page = found.token or ""
 
 
 def find_run_of(store: Store, flow_run_id: str) -> str | None:
@@ -61,7 +68,7 @@ def is_unfinished(store: Store, run_id: str) -> bool:
 
 
 def create_run(store: Store, configuration: Configuration, dataset: Manifest, more_tags: Mapping[str, str]) -> str:
-    """Create a run with the tags by which it is found again, in one call, and return its id.
+    """Create one run, with the tags by which it is found again, and return its id.
 
     Args:
         store: The store.
@@ -81,11 +88,14 @@ def create_run(store: Store, configuration: Configuration, dataset: Manifest, mo
         **({MLFLOW_GIT_COMMIT: commit} if (commit := get_git_commit(str(LIBRARY))) else {}),
         **more_tags,
     }
+    name = f"{recipe.name}-seed{configuration.seed}"
+    client, experiment = store.client, store.experiment_id
     with translated_errors(store.uri):
-        run = store.client.create_run(
-            store.experiment_id, tags=all_tags, run_name=f"{recipe.name}-seed{configuration.seed}"
+        return create_once(
+            lambda token: str(client.create_run(experiment, tags=all_tags | token, run_name=name).info.run_id),
+            lambda matching: [run.info.run_id for run in client.search_runs([experiment], matching)],
+            client.delete_run,
         )
-    return str(run.info.run_id)
 
 
 def describe_run(store: Store, run_id: str, configuration: Configuration, dataset: Manifest) -> None:
@@ -123,17 +133,21 @@ def require_same_configuration(store: Store, run_id: str, configuration: Configu
 
 
 def reopen_run(store: Store, run_id: str, new_tags: Mapping[str, str]) -> None:
-    """Make an unfinished run RUNNING again."""
+    """Make an unfinished run RUNNING again, without the note of its failure."""
+    note = get_run(store, run_id).data.tags.get(MLFLOW_RUN_NOTE, "")
     with translated_errors(store.uri):
         store.client.update_run(run_id, status="RUNNING")
+        if note.startswith(FAILURE_NOTE):
+            with tolerated_absence():
+                store.client.delete_tag(run_id, MLFLOW_RUN_NOTE)
     tag_run(store, run_id, new_tags)
 
 
 def end_run(store: Store, run_id: str, outcome: Outcome, note: str = "") -> None:
-    """Record how a run ended, with a sentence for its reader."""
+    """Record how a run ended, with the sentence of its failure for its reader."""
     with translated_errors(store.uri):
         if note:
-            store.client.set_tag(run_id, MLFLOW_RUN_NOTE, note)
+            store.client.set_tag(run_id, MLFLOW_RUN_NOTE, f"{FAILURE_NOTE}{note}")
         store.client.set_terminated(run_id, outcome)
 
 
@@ -145,13 +159,16 @@ def get_run(store: Store, run_id: str) -> Run:
     """
     with translated_errors(store.uri):
         try:
-            return store.client.get_run(run_id)
+            run = store.client.get_run(run_id)
         except MlflowException as error:
             if error.error_code == "RESOURCE_DOES_NOT_EXIST":
                 raise TrackingError(
                     f"There is no run {run_id} in the MLflow store; expected the id of a run."
                 ) from None
             raise
+    if run.info.run_id != run_id:
+        raise TrackingError(f"Asked for the run {run_id}, the MLflow store answers with {run.info.run_id or 'none'}.")
+    return run
 
 
 def tag_run(store: Store, run_id: str, new_tags: Mapping[str, str]) -> None:

@@ -9,6 +9,7 @@ from urllib.parse import urlsplit
 
 import httpx
 import mlflow
+from google.protobuf.json_format import ParseError
 from mlflow import MlflowClient
 from mlflow.exceptions import MlflowException
 
@@ -18,6 +19,7 @@ from tracking.tags import EXPERIMENT
 
 KIND = {"mlflow.experimentKind": "custom_model_development"}  # else the UI opens on traces of language models
 ANSWER_SECONDS = 5.0
+DATABASE_PORTS = {"postgresql": 5432, "mysql": 3306, "mssql": 1433}
 SCHEMES = ("http", "https", "sqlite", "postgresql", "mysql", "mssql")  # MLflow's, except its folders of files
 
 
@@ -57,8 +59,12 @@ class Store:
     def _experiment(self) -> str:
         experiment = self.client.get_experiment_by_name(EXPERIMENT)
         if experiment is None:
-            location = f"{self._local_artifacts.as_uri()}/{EXPERIMENT}" if self._local_artifacts else None
-            return str(self.client.create_experiment(EXPERIMENT, artifact_location=location, tags=KIND))
+            self._create_experiment()
+            experiment = self.client.get_experiment_by_name(EXPERIMENT)
+        if not experiment.experiment_id:
+            raise TrackingError(
+                f"The server {mask_credentials(self.uri)} does not answer as MLflow does; expected an MLflow server."
+            )
         if self._local_artifacts and experiment.artifact_location.startswith("mlflow-artifacts:"):
             raise TrackingError(
                 f"The experiment {EXPERIMENT} in {self.uri} keeps its artifacts behind an MLflow server; "
@@ -66,16 +72,46 @@ class Store:
             )
         return str(experiment.experiment_id)
 
+    def _create_experiment(self) -> None:
+        location = f"{self._local_artifacts.as_uri()}/{EXPERIMENT}" if self._local_artifacts else None
+        try:
+            self.client.create_experiment(EXPERIMENT, artifact_location=location, tags=KIND)
+        except MlflowException as error:  # another process was faster, or this one, whose reply was lost
+            if error.error_code != "RESOURCE_ALREADY_EXISTS":
+                raise
+
 
 @contextmanager
 def translated_errors(uri: str) -> Iterator[None]:
     """Turn MLflow's exceptions into one sentence that names the store."""
     try:
         yield
+    except ImportError as error:  # drivers of databases and object stores are not part of this project
+        raise TrackingError(
+            f"The MLflow store {mask_credentials(uri)} needs a Python package that is not installed: "
+            f"{mask_credentials(first_line(error))}."
+        ) from error
+    except ParseError as error:  # JSON of another shape than MLflow's
+        raise TrackingError(
+            f"The MLflow server {mask_credentials(uri)} gives an answer that is none of MLflow's: "
+            f"{mask_credentials(first_line(error))}."
+        ) from error
     except (MlflowException, OSError) as error:
         if reason := _connection_failure(error):
             raise TrackingError(f"The MLflow server {mask_credentials(uri)} does not answer ({reason}).") from error
-        raise TrackingError(f"The MLflow store {mask_credentials(uri)} failed: {first_line(error)}.") from error
+        raise TrackingError(
+            f"The MLflow store {mask_credentials(uri)} failed: {mask_credentials(first_line(error))}."
+        ) from error
+
+
+@contextmanager
+def tolerated_absence() -> Iterator[None]:
+    """Let the body delete what is gone already: a request whose reply was lost is repeated."""
+    try:
+        yield
+    except MlflowException as error:
+        if error.error_code != "RESOURCE_DOES_NOT_EXIST":
+            raise
 
 
 def _connection_failure(error: BaseException) -> str | None:
@@ -96,6 +132,7 @@ def _require_answer(uri: str) -> None:
             "http://HOST:PORT, or a database, as sqlite:///FILE."
         )
     if not uri.startswith("http"):
+        _require_database(uri)
         return
     try:
         httpx.get(f"{uri.rstrip('/')}/health", timeout=ANSWER_SECONDS, follow_redirects=True)
@@ -104,6 +141,21 @@ def _require_answer(uri: str) -> None:
         raise TrackingError(
             f"The MLflow server {mask_credentials(uri)} does not answer ({reason}); expected a running server there, "
             "or no MLFLOW_TRACKING_URI for a local store."
+        ) from None
+
+
+def _require_database(uri: str) -> None:
+    """Raise at once where nothing listens at a database's address: MLflow would retry in silence for two minutes."""
+    address = urlsplit(uri)
+    port = address.port or DATABASE_PORTS.get(address.scheme.partition("+")[0])
+    if not address.hostname or port is None:
+        return
+    try:
+        socket.create_connection((address.hostname, port), timeout=ANSWER_SECONDS).close()
+    except OSError as error:
+        raise TrackingError(
+            f"The database {mask_credentials(uri)} does not answer ({error.strerror or error}); expected a running "
+            "server there, or no MLFLOW_TRACKING_URI for a local store."
         ) from None
 
 

@@ -15,6 +15,7 @@ SEED = "dcgan.seed"
 DATASET_DIGEST = "dcgan.dataset_digest"
 CODE_DIGEST = "dcgan.code_digest"
 HOST = "dcgan.host"
+CREATION = "dcgan.creation"  # of a version too: tells what one request created from everything else
 DEVICE = "dcgan.device"
 EXACT = "dcgan.exact"  # whether the same configuration, data, code and machine give the same bits
 RECORDED_EPOCHS = "dcgan.recorded_epochs"  # set last, when an epoch's metrics and samples are recorded

@@ -63,6 +63,12 @@ FILES = (*TRAIN, *TEST)
 MAX_BYTES = 1 << 30  # decompressed: 1.3 million images
 UNSIGNED_BYTE = 0x08
 GZIP_MAGIC = b"\x1f\x8b"
+OTHER_KINDS = {
+    b"<": "is a web page",
+    b"vers": "is a Git LFS pointer, whose file `git lfs pull` fetches",
+    b"pk": "is a zip archive, which must be unpacked",
+    GZIP_MAGIC: "is gzipped twice",
+}
 DEFLATE_MAX_RATIO = 1032  # https://zlib.net/zlib_tech.html, "Maximum Compression Factor"
 
 
@@ -125,6 +131,14 @@ def _read(path: Path, content: str, element_shape: tuple[int, ...]) -> np.ndarra
         raise DataError(f"{path}: cannot be read: {error.strerror}.") from None
 
 
+def _kind(beginning: bytes) -> str:
+    """Return what a file is that is not IDX, by its first four bytes."""
+    known = next((kind for magic, kind in OTHER_KINDS.items() if beginning.lower().startswith(magic)), None)
+    if not beginning:
+        return "is empty"
+    return known or f"begins with 0x{beginning.hex()}"
+
+
 def _read_shape(
     file: BufferedIOBase, path: Path, content: str, element_shape: tuple[int, ...], most: int
 ) -> tuple[int, ...]:
@@ -134,7 +148,7 @@ def _read_shape(
     found = file.read(4)
     if found != magic:
         raise DataError(
-            f"{path}: byte 0: the file begins with 0x{found.hex()}; expected 0x{magic.hex()}, IDX {content} "
+            f"{path}: byte 0: the file {_kind(found)}; expected 0x{magic.hex()}, IDX {content} "
             f"(unsigned bytes, rank {rank})."
         )
     sizes = file.read(4 * rank)

@@ -37,4 +37,4 @@ def test_a_full_disk_stops_with_a_sentence(tmp_path, small_folder):
     assert list(state.rglob(f"{TEMPORARY_PREFIX}*")) == []
     run = MlflowClient(f"sqlite:///{state / 'mlflow.db'}").get_run(folder.name)
     assert run.info.status == "FAILED"
-    assert run.data.tags["mlflow.note.content"] == sentence
+    assert run.data.tags["mlflow.note.content"] == f"**Failed:** {sentence}"

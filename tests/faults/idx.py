@@ -20,7 +20,7 @@ def header(magic: int, *sizes: int) -> bytes:
 
 
 BAD_IMAGES = {
-    "empty": (b"", "byte 0: the file begins with 0x; expected 0x00000803, IDX images (unsigned bytes, rank 3)."),
+    "empty": (b"", "byte 0: the file is empty; expected 0x00000803, IDX images (unsigned bytes, rank 3)."),
     "magic": (
         b"\x89PNG" + IMAGE_BYTES,
         "byte 0: the file begins with 0x89504e47; expected 0x00000803, IDX images (unsigned bytes, rank 3).",
@@ -39,11 +39,25 @@ BAD_IMAGES = {
     ),
     "html": (
         HTML,
-        "byte 0: the file begins with 0x3c21444f; expected 0x00000803, IDX images (unsigned bytes, rank 3).",
+        "byte 0: the file is a web page; expected 0x00000803, IDX images (unsigned bytes, rank 3).",
     ),
     "gz of html": (
         gzip.compress(HTML),
-        "byte 0: the file begins with 0x3c21444f; expected 0x00000803, IDX images (unsigned bytes, rank 3).",
+        "byte 0: the file is a web page; expected 0x00000803, IDX images (unsigned bytes, rank 3).",
+    ),
+    "git lfs": (
+        b"version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 9912422\n",
+        "byte 0: the file is a Git LFS pointer, whose file `git lfs pull` fetches; expected 0x00000803, IDX images "
+        "(unsigned bytes, rank 3).",
+    ),
+    "zip": (
+        b"PK\x03\x04" + IMAGE_BYTES,
+        "byte 0: the file is a zip archive, which must be unpacked; expected 0x00000803, IDX images (unsigned bytes, "
+        "rank 3).",
+    ),
+    "gz in gz": (
+        gzip.compress(gzip.compress(IMAGE_BYTES)),
+        "byte 0: the file is gzipped twice; expected 0x00000803, IDX images (unsigned bytes, rank 3).",
     ),
     "header cut": (IMAGE_BYTES[:10], "byte 10: the header ends early; expected 16 bytes."),
     "sizes": (header(0x0803, 3, 32, 32) + bytes(3 * 1024), "byte 8: the images are 32x32; expected 28x28."),

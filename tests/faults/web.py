@@ -76,12 +76,12 @@ FAULTS = {
     "html": (
         lambda web, _: web.respond(HTML),
         DataError,
-        f"/{FIRST}: byte 0: the file begins with 0x3c21444f; expected 0x0",
+        f"/{FIRST}: byte 0: the file is a web page; expected 0x0",
     ),
     "empty body": (
         lambda web, _: web.respond(b""),
         DataError,
-        f"/{FIRST}: byte 0: the file begins with 0x; expected 0x0",
+        f"/{FIRST}: byte 0: the file is empty; expected 0x0",
     ),
     "too long": (lambda web, _: web.respond(bytes(300_000)), DataError, f"/{FIRST}: is longer than 200000 bytes."),
     "slow drip": (lambda web, body: web.drip(body), NetworkError, f"/{FIRST}: is not complete after 1 seconds."),

@@ -184,7 +184,7 @@ def test_a_training_run_that_diverges_is_failed_in_mlflow(small_folder, monkeypa
     store = open_store()
     (run,) = store.client.search_runs([store.experiment_id])
     assert run.info.status == "FAILED"
-    assert run.data.tags["mlflow.note.content"] == str(failure.value)
+    assert run.data.tags["mlflow.note.content"] == f"**Failed:** {failure.value}"
 
 
 @pytest.mark.usefixtures("prefect_server")

@@ -1,6 +1,7 @@
 """The download from folders and buckets, which may change or lack what is asked for."""
 
 import gzip
+import os
 import shutil
 from pathlib import Path
 
@@ -47,6 +48,30 @@ def test_a_directory_without_the_files_is_named(downloads, tmp_path):
     with pytest.raises(DataError) as caught:
         obtain(str(tmp_path), downloads)
     assert str(caught.value) == f"{tmp_path}: neither {FIRST} nor {FIRST[:-3]} exists: no such file."
+    assert left_behind(downloads) == []
+
+
+def test_names_with_a_dot_are_accepted(small_folder, small_digest, downloads, tmp_path):
+    """Some copies of MNIST are called train-images.idx3-ubyte; they are the same files."""
+    folder = shutil.copytree(small_folder, tmp_path / "dotted")
+    for file in list(folder.iterdir()):
+        file.rename(folder / file.name.replace("-idx", ".idx"))
+    fetched = obtain(str(folder), downloads)
+    assert fetched.digest == small_digest
+    assert [file.name for file in fetched.files] == list(NAMES)
+
+
+@pytest.mark.parametrize(
+    ("make", "what"), [(os.mkfifo, "a pipe, a socket or a device"), (os.mkdir, "a folder")], ids=["pipe", "folder"]
+)
+def test_what_is_no_file_is_not_opened(make, what, small_folder, downloads, tmp_path):
+    """To read a pipe would wait for ever."""
+    folder = shutil.copytree(small_folder, tmp_path / "digits")
+    (folder / FIRST).unlink()
+    make(folder / FIRST)
+    with pytest.raises(DataError) as caught:
+        obtain(str(folder), downloads)
+    assert str(caught.value) == f"{folder / FIRST}: is {what}; expected a file."
     assert left_behind(downloads) == []
 
 

@@ -54,7 +54,7 @@ NO_RECORD = f"{RECORD_NAME}: is not the record of a download."
 DAMAGE = {
     "flipped byte": (FIRST, flip, f"{FIRST}: "),
     "truncated": (FIRST, cut, f"{FIRST}: byte "),
-    "emptied": (FIRST, empty, f"{FIRST}: byte 0: the file begins with 0x;"),
+    "emptied": (FIRST, empty, f"{FIRST}: byte 0: the file is empty;"),
     "removed": (FIRST, Path.unlink, f"{FIRST[:-3]}: does not exist, with or without .gz."),
     "exchanged": (FIRST, swap_champion, f"{FIRST}: has the SHA-256 "),
     "no record": (RECORD_NAME, Path.unlink, f"{RECORD_NAME}: cannot be read: No such file or directory."),
@@ -88,7 +88,7 @@ def test_a_damaged_bundled_copy_is_named(web, mnist_folder, downloads, tmp_path,
     monkeypatch.setattr("tasks.sources.BUNDLED", damaged)
     with pytest.raises(DataError) as caught:
         obtain("bundled", downloads)
-    assert str(caught.value).startswith(f"{damaged}/{NAMES[3]}: byte 0: the file begins with 0x; expected 0x00000801")
+    assert str(caught.value).startswith(f"{damaged}/{NAMES[3]}: byte 0: the file is empty; expected 0x00000801")
     assert left_behind(downloads) == []
 
 

@@ -8,13 +8,14 @@ import mlflow
 import numpy as np
 import pytest
 import tensorflow as tf
-from mlflow.exceptions import MlflowException
+import yaml
 
+from dcgan.errors import ModelError
 from dcgan.export import selected_generator
 from dcgan.rng import fixed_latents
 from dcgan.training.checkpoint import load_checkpoint
 from tasks.register import register
-from tracking.registry import find_version, load_as_served
+from tracking.registry import find_version, predict_as_served, resolve
 from tracking.tags import MODEL_NAME
 
 
@@ -29,15 +30,16 @@ def expected(trained):
 def test_the_version_gives_the_trained_images(trained, expected):
     """Loaded through pyfunc it gives float32 (n, 28, 28, 1), those of the generator in memory."""
     latents, images = expected
-    served = load_as_served(trained.version).predict(latents)
+    served = predict_as_served(trained.context.store, resolve(trained.context.store, trained.version), latents)
     assert (served.dtype, served.shape) == (np.float32, (5, 28, 28, 1))
     np.testing.assert_allclose(served, images, rtol=0, atol=1e-5)
 
 
 def test_latents_of_another_shape_are_refused(trained):
     """The signature is enforced."""
-    with pytest.raises(MlflowException, match=r"Shape of input"):
-        load_as_served(trained.version).predict(np.zeros((2, 99), np.float32))
+    version = resolve(trained.context.store, trained.version)
+    with pytest.raises(ModelError, match=r"MLflow cannot serve it: Failed to enforce schema"):
+        predict_as_served(trained.context.store, version, np.zeros((2, 99), np.float32))
 
 
 def test_it_loads_with_stock_keras(trained, expected):
@@ -54,8 +56,8 @@ def test_the_saved_model_serves_by_name(trained, expected):
     latents, images = expected
     folder = trained.context.store.client.download_artifacts(trained.run.run_id, "serving/1")
     serve = tf.saved_model.load(folder).signatures["serving_default"]
-    images = serve(latents=tf.constant(latents))["images"]
-    np.testing.assert_allclose(images.numpy(), images, rtol=0, atol=1e-5)
+    served = serve(latents=tf.constant(latents))["images"]
+    np.testing.assert_allclose(served.numpy(), images, rtol=0, atol=1e-5)
 
 
 def test_the_version_tells_where_it_came_from(trained):
@@ -83,6 +85,48 @@ def test_registering_again_gives_the_same_version(trained):
         == trained.version
     )
     assert len(trained.context.store.client.search_model_versions(f"run_id = '{trained.run.run_id}'")) == 1
+
+
+class Intruder(mlflow.pyfunc.PythonModel):
+    """A foreign model that runs code of its own when it is loaded."""
+
+    def load_context(self, context):
+        """Fail: nobody should have come here."""
+        raise AssertionError(f"a foreign model was loaded: {context}")
+
+    def predict(self, model_input: list[str]) -> list[str]:
+        """Return nothing of use."""
+        return model_input
+
+
+def test_a_foreign_version_that_names_the_run_is_not_loaded(trained, unregistered_run, monkeypatch):
+    """Whoever may register versions could have MLflow unpickle theirs; the run makes its own instead."""
+    client = trained.context.store.client
+    monkeypatch.setenv("MLFLOW_ALLOW_PICKLE_DESERIALIZATION", "true")  # of the intruder's process
+    with mlflow.start_run(experiment_id=trained.context.store.experiment_id):
+        foreign = mlflow.pyfunc.log_model(name="foreign", python_model=Intruder(), pip_requirements=[])
+    planted = client.create_model_version(
+        MODEL_NAME, f"models:/{foreign.model_id}", unregistered_run.run_id, model_id=foreign.model_id
+    )
+    version = register.fn(trained.context, unregistered_run, trained.dataset.manifest, trained.trained.checkpoint)
+    assert version != int(planted.version)
+    assert find_version(trained.context.store, unregistered_run.run_id) == version
+    client.delete_model_version(MODEL_NAME, planted.version)
+
+
+@pytest.mark.parametrize("changed", [{"loader_module": "tests.registry"}, {"code": "code"}])
+def test_files_that_make_mlflow_import_something_else_are_refused(trained, unregistered_run, changed):
+    """The file MLmodel names what MLflow imports; only its own Keras flavor, and no code beside it, is accepted."""
+    store = trained.context.store
+    version = register.fn(trained.context, unregistered_run, trained.dataset.manifest, trained.trained.checkpoint)
+    model_id = store.client.get_model_version(MODEL_NAME, str(version)).source.removeprefix("models:/")
+    (path,) = trained.context.settings.artifact_root.rglob(f"{model_id}/artifacts/MLmodel")
+    model = yaml.safe_load(path.read_text())
+    model["flavors"]["python_function"] |= changed
+    path.write_text(yaml.safe_dump(model))
+    with pytest.raises(ModelError, match="MLflow would not load it as a Keras model alone"):
+        register.fn(trained.context, unregistered_run, trained.dataset.manifest, trained.trained.checkpoint)
+    store.client.delete_model_version(MODEL_NAME, str(version))
 
 
 @pytest.mark.slow

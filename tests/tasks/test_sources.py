@@ -32,7 +32,21 @@ CREDENTIALS = (
 )
 def test_sources_are_accepted(source):
     """Every form of the interface is a source, whether it exists or not."""
-    check_source(source)
+    assert check_source(source) == source
+
+
+@pytest.mark.parametrize(
+    ("source", "used"),
+    [
+        ("HTTP://Host:80/X", "http://Host:80/X"),
+        ("FILE:///a", "file:///a"),
+        ("file://localhost/a", "file:///a"),
+        ("S3://Bucket/x", "s3://Bucket/x"),
+    ],
+)
+def test_what_is_checked_is_what_is_used(source, used):
+    """A URL's scheme counts in upper case too, and this machine may be named."""
+    assert check_source(source) == used
 
 
 BAD = {
@@ -45,6 +59,7 @@ BAD = {
     "http://h:99999/x": f"The source http://h:99999/x cannot be used; {EXPECTED}",
     "http://[::1/x": f"The source http://[::1/x cannot be used; {EXPECTED}",
     "http://u:p@h:port/x": f"The source http://***@h:port/x cannot be used; {EXPECTED}",
+    "file://share/x": "The source file://share/x is on another machine; expected file:// and a path of this one.",
     "s3://": f"The source s3:// cannot be used; {EXPECTED}",
     "https://h/x?token=1": ("The source https://h/x?*** has a query or fragment; expected the prefix of four files."),
     "https://h/x#y": ("The source https://h/x?*** has a query or fragment; expected the prefix of four files."),

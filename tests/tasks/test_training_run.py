@@ -61,7 +61,7 @@ def test_a_failure_is_noted_in_the_run(begin, client):
     """The sentence of a failure is the run's note."""
     run = begin(DataError("The file x is bad; expected a good one."))
     tags = client.get_run(run.run_id).data.tags
-    assert tags["mlflow.note.content"] == "The file x is bad; expected a good one."
+    assert tags["mlflow.note.content"] == "**Failed:** The file x is bad; expected a good one."
 
 
 def test_auto_resumes_the_newest_unfinished(begin):

@@ -205,3 +205,27 @@ def test_an_outage_of_mlflow_does_not_end_the_lease(begin, state, store, monkeyp
         database.write_bytes(whole)
         run.lease.require()
     assert status(store, run.run_id) == "FINISHED"
+
+
+@pytest.mark.parametrize("written", ["", "someone", "{}", '{"host": 1}', "[" * 100])
+def test_a_lease_that_names_no_holder_counts_as_none(begin, store, written, caplog):
+    """Edited by hand, the tag neither stops a resumption nor the run that holds it."""
+    with pytest.raises(DataError), begin("a") as first:
+        raise DataError("The file x is bad.")
+    runs.tag_run(store, first.run_id, {LEASE: written})
+    with begin("b") as second:
+        assert second.run_id == first.run_id
+        runs.tag_run(store, first.run_id, {LEASE: written})
+        second.lease.require()
+    assert status(store, first.run_id) == "FINISHED"
+    assert not written or "names no holder and is ignored" in caplog.text
+
+
+@pytest.mark.parametrize("renewed", ["soon", "nan", "inf", "-1", "1e300", "{later}"])
+def test_a_renewal_that_cannot_be_one_is_not_believed(begin, left_by, store, renewed):
+    """No number, or a time that is more than a minute in the future: the holder counts as dead."""
+    run_id = left_by("a", age=1000)
+    token = Holder.model_validate_json(runs.get_run(store, run_id).data.tags[LEASE]).token
+    runs.tag_run(store, run_id, {LEASE_RENEWED: f"{token} {renewed.format(later=time.time() + 90)}"})
+    with begin("b") as run:
+        assert run.run_id == run_id
