@@ -5,7 +5,7 @@
 
 .DEFAULT_GOAL := help
 .SUFFIXES:
-.PHONY: help setup train test test-slow test-e2e test-browser check fix docs bench chaos ui deploy env lock clean
+.PHONY: help setup train test test-slow test-e2e test-browser check fix docs bench gpu-check chaos ui deploy env lock clean
 
 VENV := .venv
 RUN := $(VENV)/bin/python -m
@@ -72,6 +72,9 @@ docs: $(DEV)  ## build the documentation as a site in site/; every warning is an
 
 bench: $(DEV) .venv-torch/installed  ## measure this machine, PyTorch beside it, and write benchmarks/results/
 	$(RUN) benchmarks $(call given,ARGS)
+
+gpu-check: $(VENV)/installed-gpu  ## measure this machine's GPU, check a killed run on it, and write benchmarks/results/gpu.json
+	$(RUN) benchmarks.gpu
 
 # PyTorch is a peer to compare with, never a part: an environment of its own, outside the locks.
 .venv-torch/installed: | $(VENV)/bin/activate

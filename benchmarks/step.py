@@ -27,12 +27,13 @@ TORCH_PYTHON = CHECKOUT / ".venv-torch" / "bin" / "python"
 
 @dataclass(frozen=True)
 class Variant:
-    """One way to train: its name, its module, its environment variables and its interpreter."""
+    """One way to train: its name, its module, its environment variables, its interpreter and its arguments."""
 
     name: str
     module: str
     environment: dict[str, str]
     python: Path | str = sys.executable
+    arguments: tuple[str, ...] = ()
 
 
 VARIANTS = (
@@ -54,16 +55,15 @@ def main() -> None:
     publish("step", {"recipes": {recipe.name: measure(variants, recipe, console) for recipe in (CLASSIC, FAST)}})
 
 
-def measure(variants: list[Variant], recipe: Recipe, console: Console) -> dict[str, object]:
+def measure(variants: Sequence[Variant], recipe: Recipe, console: Console, rounds: int = ROUNDS) -> dict[str, object]:
     """Return the results of each variant for one recipe, and the speed of the machine's own matrix product."""
+    workers = {variant.name: _worker(variant, recipe) for variant in variants}
     with ExitStack() as stack:
-        workers = {}
-        for variant in variants:
-            with console.status(f"Starting {variant.name}, {recipe.name}"):
-                worker = Worker(variant.python, variant.module, recipe.batch_size, variant.environment, [recipe.name])
-                workers[variant.name] = stack.enter_context(worker)
-        for number in range(ROUNDS):
-            with console.status(f"Round {number + 1} of {ROUNDS}, {recipe.name}"):
+        for name, worker in workers.items():
+            with console.status(f"Starting {name}, {recipe.name}"):
+                stack.enter_context(worker)
+        for number in range(rounds):
+            with console.status(f"Round {number + 1} of {rounds}, {recipe.name}"):
                 for worker in workers.values():
                     worker.take_turn()
     peak = MATRIX_GFLOP / median(workers.pop(MATRIX_PRODUCT).turns)
@@ -77,6 +77,11 @@ def measure(variants: list[Variant], recipe: Recipe, console: Console) -> dict[s
             for name, worker in workers.items()
         },
     }
+
+
+def _worker(variant: Variant, recipe: Recipe) -> Worker:
+    arguments = [recipe.name, *variant.arguments]
+    return Worker(variant.python, variant.module, recipe.batch_size, variant.environment, arguments)
 
 
 def summarize(turns: Sequence[float], ours: Sequence[float], recipe: Recipe, peak_gflops: float) -> dict[str, object]:

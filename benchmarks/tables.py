@@ -81,8 +81,8 @@ def with_tables(document: Path) -> str:
 
 def tables() -> dict[str, Table]:
     """Return every table by its name, made of the files under benchmarks/results/."""
-    step, pipeline, scale, rendering, quality, chaos = (
-        read_results(name) for name in ("step", "pipeline", "scale", "rendering", "quality", "chaos")
+    step, pipeline, scale, rendering, quality, chaos, gpu = (
+        read_results(name) for name in ("step", "pipeline", "scale", "rendering", "quality", "chaos", "gpu")
     )
     return {
         "results": Table(("quality", "step", "chaos"), list(_overview(quality, step, chaos))),
@@ -91,6 +91,8 @@ def tables() -> dict[str, Table]:
         "pipeline": Table(("pipeline",), list(_pipeline(pipeline))),
         "scale": Table(("scale",), list(_scale(scale))),
         "rendering": Table(("rendering",), list(_rendering(rendering))),
+        "gpu": Table(("gpu",), list(_step(gpu)), f"On one {gpu['gpus'][0]}."),
+        "gpu-epochs": Table(("gpu",), list(_gpu_epochs(gpu))),
         "quality": Table(("quality",), list(_quality(quality))),
         "passing": Table(("quality",), list(_passing(quality)), _passing_note(quality)),
     }
@@ -215,6 +217,17 @@ def _rendering(rendering: Results) -> Iterator[tuple[str, ...]]:
         f"the animation of {rendering['epochs']} epochs",
         f"{seconds:.2f} s, {speedup:.0f} times as fast as with figures of matplotlib",
     )
+
+
+def _gpu_epochs(gpu: Results) -> Iterator[tuple[str, ...]]:
+    yield "first epoch", "seconds with compiling", "images/s", "Fréchet distance"
+    for epoch in gpu["epochs"]:
+        yield (
+            f"`{epoch['recipe']}`, {epoch['precision']}",
+            f"{epoch['epoch_seconds']:.1f}",
+            f"{epoch['images_per_second']:,.0f}",
+            f"{epoch['frechet_distance']:.1f}",
+        )
 
 
 def _quality(quality: Results) -> Iterator[tuple[str, ...]]:

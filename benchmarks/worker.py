@@ -21,6 +21,7 @@ CHECKOUT = Path(__file__).resolve().parent.parent
 SECONDS_PER_TURN = 1.5
 PAUSE_SECONDS = 0.3  # lets the other processes' threads fall asleep
 WARM_UP_STEPS = 3
+CALIBRATION_STEPS = 2
 
 
 class Worker:
@@ -53,7 +54,7 @@ class Worker:
         self._process = subprocess.Popen(
             [python, "-m", f"benchmarks.peers.{module}", str(batch_size), *arguments],
             cwd=CHECKOUT,
-            env={**os.environ, "PYTHONPATH": str(CHECKOUT), "TF_CPP_MIN_LOG_LEVEL": "3", **environment},
+            env={**os.environ, "PYTHONPATH": _with_checkout(), "TF_CPP_MIN_LOG_LEVEL": "3", **environment},
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
@@ -65,14 +66,14 @@ class Worker:
         self._steps = steps
 
     def __enter__(self) -> Self:
-        """Wait until it is warm, and find how many steps fill a turn."""
+        """Wait until it is warm."""
         self.versions = self._answer()["versions"]
-        self._steps = self._steps or max(1, round(SECONDS_PER_TURN / self._measure(2)))
         return self
 
     def take_turn(self) -> None:
-        """Let it run its steps while no other process does."""
+        """Let it run its steps while no other process does; before the first turn, find how many steps fill one."""
         time.sleep(PAUSE_SECONDS)
+        self._steps = self._steps or max(1, round(SECONDS_PER_TURN / self._measure(CALIBRATION_STEPS)))
         self.turns.append(self._measure(self._steps))
 
     def _measure(self, steps: int) -> float:
@@ -93,6 +94,10 @@ class Worker:
         """Kill the process, which has nothing to save; a tf.data pipeline may take minutes to end by itself."""
         self._process.kill()
         self._process.communicate()
+
+
+def _with_checkout() -> str:
+    return os.pathsep.join([str(CHECKOUT), *filter(None, [os.environ.get("PYTHONPATH")])])
 
 
 def serve(make: Callable[..., Callable[[int], None]], versions: dict[str, str]) -> None:

@@ -248,7 +248,9 @@ def _what_prefect_did(error: httpx.HTTPError | ObjectNotFound) -> str:
         status = error.response.status_code
         if status in (httpx.codes.UNAUTHORIZED, httpx.codes.FORBIDDEN):
             return "refuses PREFECT_API_AUTH_STRING"
-        return f"failed with HTTP {status}{' (is its disk full?)' if status >= httpx.codes.INTERNAL_SERVER_ERROR else ''}"
+        return (
+            f"failed with HTTP {status}{' (is its disk full?)' if status >= httpx.codes.INTERNAL_SERVER_ERROR else ''}"
+        )
     return f"stopped answering ({error})"
 
 

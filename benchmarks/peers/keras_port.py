@@ -32,7 +32,7 @@ def make_generator() -> keras.Model:
             layers.Conv2DTranspose(64, 5, strides=2, padding="same", use_bias=False),
             layers.BatchNormalization(),
             layers.LeakyReLU(),
-            layers.Conv2DTranspose(1, 5, strides=2, padding="same", use_bias=False, activation="tanh"),
+            layers.Conv2DTranspose(1, 5, strides=2, padding="same", use_bias=False, activation="tanh", dtype="float32"),
         ]
     )
 
@@ -51,13 +51,14 @@ def make_discriminator(recipe: str = "classic") -> keras.Model:
             *dropout,
             layers.Flatten(),
             *([layers.Dense(HIDDEN_UNITS), layers.LeakyReLU()] if recipe == "fast" else []),
-            layers.Dense(1),
+            layers.Dense(1, dtype="float32"),
         ]
     )
 
 
-def make(batch_size: int, recipe: str) -> Callable[[int], None]:
+def make(batch_size: int, recipe: str, precision: str = "float32") -> Callable[[int], None]:
     """Return a function that runs training steps on shuffled batches of a tf.data pipeline."""
+    keras.config.set_dtype_policy(precision)
     generator, discriminator = make_generator(), make_discriminator(recipe)
     generator_optimizer, discriminator_optimizer = keras.optimizers.Adam(1e-4), keras.optimizers.Adam(1e-4)
     generator_optimizer.build(generator.trainable_variables)

@@ -7,17 +7,20 @@ import numpy as np
 import tensorflow as tf
 
 from benchmarks.worker import serve
-from dcgan.recipe import RECIPES, RecipeName
+from dcgan.recipe import RECIPES, DeviceChoice, Precision, RecipeName
 from dcgan.training.step import Gan
 
 IMAGES = 8192
 
 
-def make(batch_size: int, recipe: RecipeName) -> Callable[[int], None]:
+def make(
+    batch_size: int, recipe: RecipeName, device: DeviceChoice = "cpu", precision: Precision = "float32"
+) -> Callable[[int], None]:
     """Return the step of a recipe with this batch size."""
     random = np.random.default_rng(0)
     images = random.uniform(-1, 1, (IMAGES, 28, 28, 1)).astype(np.float32)
-    gan = Gan(RECIPES[recipe].model_copy(update={"batch_size": batch_size}), 0, images, device="cpu")
+    changed = RECIPES[recipe].model_copy(update={"batch_size": batch_size, "precision": precision})
+    gan = Gan(changed, 0, images, device)
     taken = 0
 
     def run(steps: int) -> None:

@@ -69,22 +69,33 @@ def r1_penalty(discriminator: nn.Module, images: torch.Tensor) -> torch.Tensor:
     return R1_GAMMA / 2 * PENALTY_INTERVAL * gradients.square().sum(dim=(1, 2, 3)).mean()
 
 
-def make(batch_size: int, recipe: str) -> Callable[[int], None]:
-    """Return a function that runs training steps on random batches of images in memory."""
+def make(batch_size: int, recipe: str, device: str = "cpu", precision: str = "float32") -> Callable[[int], None]:
+    """Return a function that runs training steps on random batches of images in memory.
+
+    Args:
+        batch_size: Number of images in a batch.
+        recipe: Name of the recipe.
+        device: cpu or cuda.
+        precision: float32, which may use TF32 as TensorFlow does, or bfloat16 under autocast.
+    """
     torch.manual_seed(0)
+    torch.set_float32_matmul_precision("high")
+    torch.backends.cudnn.benchmark = True
+    torch.set_default_device(device)
     generator = Generator().to(memory_format=torch.channels_last)
     discriminator = make_discriminator(recipe).to(memory_format=torch.channels_last)
     optimizers = [torch.optim.Adam(net.parameters(), lr=1e-4, fused=True) for net in (generator, discriminator)]
     images = torch.rand(IMAGES, 1, 28, 28) * 2 - 1
 
     def train_step(real: torch.Tensor, *, penalized: bool) -> None:
-        generated_logits = discriminator(generator(torch.randn(batch_size, 100)))
-        real_logits = discriminator(real)
-        ones, zeros = torch.ones_like(real_logits), torch.zeros_like(real_logits)
-        discriminator_loss = cross_entropy(real_logits, ones) + cross_entropy(generated_logits, zeros)
-        if penalized:
-            discriminator_loss = discriminator_loss + r1_penalty(discriminator, real)
-        losses = (cross_entropy(generated_logits, ones), discriminator_loss)
+        with torch.autocast(device, torch.bfloat16, enabled=precision == "bfloat16"):
+            generated_logits = discriminator(generator(torch.randn(batch_size, 100)))
+            real_logits = discriminator(real)
+            ones, zeros = torch.ones_like(real_logits), torch.zeros_like(real_logits)
+            discriminator_loss = cross_entropy(real_logits, ones) + cross_entropy(generated_logits, zeros)
+            if penalized:
+                discriminator_loss = discriminator_loss + r1_penalty(discriminator, real)
+            losses = (cross_entropy(generated_logits, ones), discriminator_loss)
         # both from gradients taken before either update, as in the reference implementation
         for network, loss in zip((generator, discriminator), losses, strict=True):
             parameters = list(network.parameters())
@@ -100,6 +111,8 @@ def make(batch_size: int, recipe: str) -> Callable[[int], None]:
         for step in islice(taken, steps):
             batch = images[torch.randint(IMAGES, (batch_size,))].contiguous(memory_format=torch.channels_last)
             train_step(batch, penalized=recipe == "fast" and step % PENALTY_INTERVAL == 0)
+        if device == "cuda":
+            torch.cuda.synchronize()
 
     return run
 

@@ -68,6 +68,9 @@ class Gan:
             self.discriminator_optimizer.build(self.discriminator.trainable_variables)
             self._ema = _copies(self.generator) if recipe.ema_half_life_images else []
             self._images = tf.Variable(images, trainable=False)
+        self._compiled_step = (
+            tf.function(self._step, jit_compile=True, autograph=False) if self.devices.xla else self._step
+        )
         # AutoGraph is off: what it rewrites depends on the versions of Python and of the packages it parses with
         orders = tf.TensorSpec([None, recipe.batch_size], tf.int32)
         self._run = tf.function(self._run_steps, input_signature=[orders, tf.TensorSpec([], tf.int32)], autograph=False)
@@ -142,7 +145,7 @@ class Gan:
         steps = tf.shape(order)[0]
 
         def run_step(index: tf.Tensor, histories: list[tf.TensorArray]) -> tuple[tf.Tensor, list[tf.TensorArray]]:
-            shares = strategy.run(self._step, args=(order[index], first_step + index))
+            shares = strategy.run(self._compiled_step, args=(order[index], first_step + index))
             metrics = [strategy.reduce(tf.distribute.ReduceOp.SUM, share, axis=None) for share in shares]
             return index + 1, [history.write(index, m) for history, m in zip(histories, metrics, strict=True)]
 
