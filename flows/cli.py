@@ -105,6 +105,18 @@ def _worker(*, pool: str, name: str | None = None) -> NoReturn:
     os.execv(sys.executable, [sys.executable, "-m", "operations.worker", *options])  # noqa: S606 - this project's own module
 
 
+@app.command(name="export", group=OPERATIONS)
+def _export(out: Path, *, version: str = "champion") -> NoReturn:
+    """Write a registered generator as a TensorFlow SavedModel.
+
+    Args:
+        out: Folder to write, which must not exist; TensorFlow Serving expects a number below the model's own folder.
+        version: Number or alias of the version.
+    """
+    # in a process of its own: TensorFlow takes seconds to import, which no other operation should wait for
+    os.execv(sys.executable, [sys.executable, "-m", "operations.export", "--version", version, str(out)])  # noqa: S606 - this project's own module
+
+
 @app.meta.default
 def _run(
     *tokens: Annotated[str, Parameter(show=False, allow_leading_hyphen=True)],
@@ -114,7 +126,7 @@ def _run(
     function, bound, _ = app.parse_args(tokens, exit_on_error=False, print_error=False)
     command = next((each for each in COMMANDS.values() if each.flow.fn is function), None)
     if command is None:
-        if function in (_ui, _deploy, _env, _worker) and (summary or debug):
+        if function in (_ui, _deploy, _env, _worker, _export) and (summary or debug):
             _print_error(f"--summary and --debug are options of the flows: {', '.join(COMMANDS)}.")
             return BAD_ARGUMENTS
         return int(function(*bound.args, **bound.kwargs) or DONE)

@@ -130,6 +130,7 @@ def set_default_environment() -> None:
         "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "1",
         "MLFLOW_HTTP_REQUEST_TIMEOUT": "10",
         "TF_CPP_MIN_LOG_LEVEL": "3",  # its errors reach Python as exceptions; on a CPU, a missing GPU is one of these
+        "TF_FORCE_GPU_ALLOW_GROWTH": "true",  # else the first process takes the whole GPU, and others find none left
         "TF_ENABLE_ONEDNN_OPTS": "1",  # off by default on AMD, where it takes a third off a direct step
     }
     for name, value in defaults.items():

@@ -192,27 +192,35 @@ def aliased(store: Store, alias: str) -> Version | None:
 def load_generator(store: Store, version: Version) -> Generator:
     """Return a version as a function from latents float32 (n, 100) to images float32 (n, 28, 28, 1) in [-1, 1].
 
-    Its files are verified, then loaded by Keras in safe mode.
-
     Raises:
         ModelError: Its files are missing or damaged, or it is not a generator.
     """
+    network = load_network(store, version)
     latents_spec = tf.TensorSpec((None, LATENT_SIZE), tf.float32)
-    with _verified_files(store, version) as folder:
-        try:
-            network = keras.saving.load_model(folder / KERAS_FILE, compile=False, safe_mode=True)
-            run = tf.function(
-                lambda latents: network(latents, training=False), input_signature=[latents_spec], autograph=False
-            )
-            run.get_concrete_function()
-        except Exception as error:
-            raise _unusable(version, f"Keras cannot load it: {first_line(error)}") from error
+    run = tf.function(lambda latents: network(latents, training=False), input_signature=[latents_spec], autograph=False)
+    try:
+        run.get_concrete_function()
+    except Exception as error:
+        raise _unusable(version, f"TensorFlow cannot run it: {first_line(error)}") from error
 
     def generate(latents: np.ndarray) -> np.ndarray:
         images: np.ndarray = run(latents).numpy()
         return images
 
     return generate
+
+
+def load_network(store: Store, version: Version) -> keras.Model:
+    """Return a version as a Keras model; its files are verified, then loaded by Keras in safe mode.
+
+    Raises:
+        ModelError: Its files are missing or damaged, or Keras cannot load them.
+    """
+    with _verified_files(store, version) as folder:
+        try:
+            return keras.saving.load_model(folder / KERAS_FILE, compile=False, safe_mode=True)
+        except Exception as error:
+            raise _unusable(version, f"Keras cannot load it: {first_line(error)}") from error
 
 
 def require_generator(store: Store, version: Version) -> None:

@@ -3,6 +3,7 @@
 import json
 import subprocess
 import sys
+import warnings
 import zipfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -176,3 +177,14 @@ def test_export_is_whole_or_absent(generator, saved_model, tmp_path):
     export_saved_model(generator, folder)
     assert {path.name for path in folder.iterdir()} == {path.name for path in saved_model.iterdir()}
     assert list(tmp_path.glob(f"{TEMPORARY_PREFIX}*")) == []
+
+
+@pytest.mark.slow
+def test_tensorflow_lite_gives_the_same_images(saved_model, gan):
+    """The SavedModel converts to TensorFlow Lite, whose interpreter gives the trained generator's images."""
+    content = tf.lite.TFLiteConverter.from_saved_model(str(saved_model)).convert()
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # the interpreter has moved to a package of its own
+        interpreter = tf.lite.Interpreter(model_content=content)
+    run = interpreter.get_signature_runner("serving_default")
+    require_images(run(latents=LATENTS)["images"], gan)

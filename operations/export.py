@@ -1,0 +1,44 @@
+"""`dcgan export`: write a registered generator as a TensorFlow SavedModel."""
+
+import sys
+from argparse import ArgumentParser
+from pathlib import Path
+
+from dcgan.errors import ConfigurationError, DcganError
+from dcgan.export import export_saved_model
+from tasks.context import open_context
+from tasks.settings import read_settings
+from tracking.registry import load_network, resolve
+
+
+def export(version: str, out: Path) -> None:
+    """Write a version as a SavedModel with the signature that `dcgan.export` gives it.
+
+    Raises:
+        ConfigurationError: The folder exists.
+        ModelError: There is no such version, or it is not a working generator.
+    """
+    if out.exists():
+        raise ConfigurationError(f"{out}: exists already; expected the name of a new folder.")
+    store = open_context(read_settings()).store
+    found = resolve(store, version)
+    export_saved_model(load_network(store, found), out)
+    sys.stdout.write(f"Version {found.number} is a SavedModel in {out}.\n")
+
+
+def main(arguments: list[str]) -> int:
+    """Export; return the exit code, 1 if that is impossible."""
+    parser = ArgumentParser(prog="dcgan export", description=__doc__)
+    parser.add_argument("out", type=Path, help="Folder to write, which must not exist")
+    parser.add_argument("--version", default="champion", help="Number or alias of the version")
+    options = parser.parse_args(arguments)
+    try:
+        export(options.version, options.out.expanduser().absolute())
+    except (DcganError, OSError) as error:
+        sys.stderr.write(f"error: {error}\n")
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

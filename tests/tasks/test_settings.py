@@ -1,0 +1,77 @@
+"""The environment, read at the door: credentials leave the addresses, and what cannot be used is refused at once."""
+
+import json
+import os
+import subprocess
+import sys
+
+import pytest
+
+from tests.service_stack import CHECKOUT
+
+SET = (
+    "import json, os; from tasks.settings import read_settings, set_default_environment; set_default_environment(); "
+    "print(json.dumps({**os.environ, 'uri': read_settings().tracking_uri}))"
+)
+
+
+def start(**environment: str) -> "subprocess.CompletedProcess[str]":
+    """Set the default environment in a process of its own, which prints its environment and its store's address."""
+    clean = {name: value for name, value in os.environ.items() if not name.startswith(("MLFLOW_", "PREFECT_"))}
+    return subprocess.run(
+        [sys.executable, "-c", SET],
+        cwd=CHECKOUT,
+        env=clean | environment,
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+
+
+@pytest.mark.parametrize(
+    ("given", "address", "login"),
+    [
+        ("http://me:secret@host:5000", "http://host:5000", ("me", "secret")),
+        ("HTTPS://me:s%40cr%3Aet@host/mlflow", "https://host/mlflow", ("me", "s@cr:et")),
+        ("http://me@host", "http://host", ("me", "")),
+    ],
+)
+def test_credentials_leave_the_address_of_mlflow(tmp_path, given, address, login):
+    """MLflow has variables for them; what is shown and stored is the address without."""
+    result = json.loads(start(DCGAN_STATE=str(tmp_path / "state"), MLFLOW_TRACKING_URI=given).stdout)
+    assert result["uri"] == address
+    assert (result["MLFLOW_TRACKING_USERNAME"], result["MLFLOW_TRACKING_PASSWORD"]) == login
+    assert "secret" not in result["MLFLOW_TRACKING_URI"]
+
+
+def test_credentials_leave_the_address_of_prefect(tmp_path):
+    """Prefect has one variable for them."""
+    given = "http://me:secret@127.0.0.1:4200/api"
+    result = json.loads(start(DCGAN_STATE=str(tmp_path / "state"), PREFECT_API_URL=given).stdout)
+    assert (result["PREFECT_API_URL"], result["PREFECT_API_AUTH_STRING"]) == ("http://127.0.0.1:4200/api", "me:secret")
+
+
+def test_what_is_set_already_is_kept(tmp_path):
+    """A user and a password in variables of their own count more than those of the address."""
+    named = {"MLFLOW_TRACKING_USERNAME": "keeper", "MLFLOW_TRACKING_PASSWORD": "own"}
+    given = {"MLFLOW_TRACKING_URI": "http://me:secret@host", **named}
+    result = json.loads(start(DCGAN_STATE=str(tmp_path / "state"), **given).stdout)
+    assert {name: result[name] for name in named} == named
+
+
+@pytest.mark.parametrize("name", ["a?b", "a#b", "a%41b", "a\nb"])
+def test_a_state_folder_that_no_database_can_have_is_refused(tmp_path, name):
+    """SQLite's address in MLflow and Prefect has no way to write these characters; nothing is made."""
+    result = start(DCGAN_STATE=str(tmp_path / name))
+    assert result.returncode == 1
+    (line,) = result.stderr.splitlines()
+    assert line.startswith("error: The setting DCGAN_STATE is unusable: ")
+    assert line.endswith("; expected a path without ?, #, % and control characters.")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_only_its_user_may_read_the_state_folder(tmp_path):
+    """Prefect's and MLflow's databases in it can be read by whoever can enter it."""
+    assert start(DCGAN_STATE=str(tmp_path / "state")).returncode == 0
+    assert (tmp_path / "state").stat().st_mode & 0o077 == 0
