@@ -3,8 +3,13 @@
 Prefect can start such a server by itself, but in the terminal's process group: Ctrl-C ends it too, so that the end of
 the flow run cannot be recorded, and the command hangs in retries. It also outlives a command that is killed. The
 private one has a session of its own and ends when the pipe from its parent closes, however the parent ended.
+
+It serves the database that `make ui` serves, so it is guarded as well, and asks for a password that only this command
+knows: other users of the machine can reach its port.
 """
 
+import os
+import secrets
 import socket
 import subprocess
 import sys
@@ -15,7 +20,7 @@ from contextlib import ExitStack, contextmanager, suppress
 import httpx
 from prefect.events.worker import EventsWorker
 from prefect.logging.handlers import APILogWorker
-from prefect.settings import PREFECT_API_URL, PREFECT_HOME, temporary_settings
+from prefect.settings import PREFECT_API_AUTH_STRING, PREFECT_API_URL, PREFECT_HOME, temporary_settings
 
 from dcgan.errors import ConfigurationError, mask_credentials
 from dcgan.files import exclusive_lock
@@ -40,8 +45,8 @@ def prefect_server() -> Iterator[str]:
         if url:
             _require_answer(url)
         else:
-            url = stack.enter_context(_private_server())
-            stack.enter_context(temporary_settings({PREFECT_API_URL: url}))
+            url, password = stack.enter_context(_private_server())
+            stack.enter_context(temporary_settings({PREFECT_API_URL: url, PREFECT_API_AUTH_STRING: password}))
         for queue in (EventsWorker, APILogWorker):
             stack.callback(queue.drain_all, timeout=DRAIN_SECONDS)
         yield url
@@ -60,20 +65,28 @@ def _require_answer(url: str) -> None:
 
 
 @contextmanager
-def _private_server() -> Iterator[str]:
+def _private_server() -> Iterator[tuple[str, str]]:
+    """Yield the URL of a private server and its password, which it gets in its environment."""
+    password = f"dcgan:{secrets.token_urlsafe(32)}"
     with ExitStack() as stack:
         with exclusive_lock(PREFECT_HOME.value() / "server.lock"):  # two processes must not create one database at once
             with socket.create_server(("127.0.0.1", 0)) as listener:
+                origin = f"http://127.0.0.1:{listener.getsockname()[1]}"
                 process = subprocess.Popen(  # noqa: S603 - a module of this package
                     [sys.executable, "-m", "operations.serve_prefect", "--descriptor", str(listener.fileno())],
+                    env={
+                        **os.environ,
+                        "PREFECT_SERVER_API_AUTH_STRING": password,
+                        "PREFECT_SERVER_API_CORS_ALLOWED_ORIGINS": origin,  # by default everybody's
+                    },
                     pass_fds=[listener.fileno()],
                     stdin=subprocess.PIPE,
                     start_new_session=True,
                 )
-                url = f"http://127.0.0.1:{listener.getsockname()[1]}/api"
+            url = f"{origin}/api"
             stack.callback(process.communicate)  # closes the pipe, which ends the server
             _wait_until_ready(url, process)
-        yield url
+        yield url, password
 
 
 def _wait_until_ready(url: str, process: "subprocess.Popen[bytes]") -> None:

@@ -2,7 +2,7 @@
 
 `python -m operations.serve_prefect --host HOST --port PORT` serves what `prefect server start` serves: the API, its
 pages, and the background services. With `--descriptor N` it serves only the API, on an inherited socket that already
-listens, and ends when standard input closes.
+listens, and ends when standard input closes. Either is behind the guard.
 """
 
 import socket
@@ -14,9 +14,12 @@ import uvicorn
 from prefect.server.api.server import create_app
 from prefect.settings import get_current_settings
 
+from operations.guard import Guard
+from operations.servers import Address, local_url
+
 
 def build_server(host: str, port: int, *, ephemeral: bool) -> uvicorn.Server:
-    """Return a server of Prefect's app with Prefect's own settings.
+    """Return a server of Prefect's app, guarded, with Prefect's own settings.
 
     Args:
         host: The IP address or host name to bind.
@@ -24,8 +27,15 @@ def build_server(host: str, port: int, *, ephemeral: bool) -> uvicorn.Server:
         ephemeral: Whether to leave out pages, schedules and automations, and to log only errors.
     """
     settings = get_current_settings().server
+    own_pages = Address(local_url(host, port), "PREFECT_API_URL", listen=host).browser_origins
+    other_pages = [origin.strip().rstrip("/") for origin in settings.api.cors_allowed_origins.split(",")]
     config = uvicorn.Config(
-        create_app(final=True, ephemeral=ephemeral),
+        # around the app, not in it: Prefect's services call the app itself, by a host name of their own
+        Guard(
+            create_app(final=True, ephemeral=ephemeral),
+            # neither "*" nor "null", which is the origin of any page in a sandbox
+            [*own_pages, *(origin for origin in other_pages if origin.startswith(("http://", "https://")))],
+        ),
         host=host,
         port=port,
         log_level="error" if ephemeral else settings.logging_level.lower(),

@@ -70,16 +70,19 @@ class Address:
     def browser_hosts(self) -> list[str]:
         """Every HOST:PORT by which a browser may reach a server of this machine."""
         hosts = {*LOOPBACK, self.host}
+        if self.bind_host not in LOOPBACK:
+            name = platform.node().lower()
+            short_name = name.partition(".")[0]
+            hosts |= {name, short_name, f"{short_name}.local"}
         if self.bind_host in ALL_INTERFACES:
-            hosts.add(platform.node())
             for interface in psutil.net_if_addrs().values():
                 hosts |= {each.address for each in interface if each.family in (socket.AF_INET, socket.AF_INET6)}
         return [f"[{host}]:{self.port}" if ":" in host else f"{host}:{self.port}" for host in sorted(hosts)]
 
     @property
-    def browser_origins(self) -> str:
-        """The origins of pages that these hosts serve, separated by commas."""
-        return ",".join(f"http://{host}" for host in self.browser_hosts)
+    def browser_origins(self) -> list[str]:
+        """The origins of pages that these hosts serve."""
+        return [f"http://{host}" for host in self.browser_hosts]
 
     def answers(self) -> bool:
         """Return whether the server reports that it is healthy."""
@@ -134,13 +137,13 @@ class ServerSettings(Settings):
     @property
     def prefect(self) -> Address:
         """The address of Prefect's API: PREFECT_API_URL, or port 4200 of this machine."""
-        return self._address(self.prefect_api or f"{self._this_machine}:4200/api", "PREFECT_API_URL")
+        return self._address(self.prefect_api or f"{local_url(self.listen, 4200)}/api", "PREFECT_API_URL")
 
     @property
     def mlflow(self) -> Address:
         """The address of MLflow's server: MLFLOW_TRACKING_URI if that is a URL, or port 5000 of this machine."""
         uri = self.mlflow_uri if self._names_mlflow_server else None
-        return self._address(uri or f"{self._this_machine}:5000", "MLFLOW_TRACKING_URI")
+        return self._address(uri or local_url(self.listen, 5000), "MLFLOW_TRACKING_URI")
 
     @property
     def mlflow_database(self) -> str:
@@ -169,11 +172,6 @@ class ServerSettings(Settings):
     def _names_mlflow_server(self) -> bool:
         return (self.mlflow_uri or "").startswith(("http://", "https://"))
 
-    @property
-    def _this_machine(self) -> str:
-        host = LOOPBACK[0] if self.listen in ALL_INTERFACES else self.listen
-        return f"http://[{host}]" if ":" in host else f"http://{host}"
-
     def _address(self, url: str, variable: str) -> Address:
         parts = urlsplit(url)
         try:
@@ -185,6 +183,12 @@ class ServerSettings(Settings):
                 f"The setting {variable} is {mask_credentials(url)!r}; expected an address like http://HOST:PORT."
             )
         return Address(url.rstrip("/"), variable, self.listen)
+
+
+def local_url(listen: str, port: int) -> str:
+    """Return the URL by which clients of this machine reach a server that listens there."""
+    host = LOOPBACK[0] if listen in ALL_INTERFACES else listen
+    return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
 
 
 def require_passwords(settings: ServerSettings) -> None:
@@ -243,7 +247,7 @@ def worker_environment(settings: ServerSettings) -> dict[str, str]:
         "DCGAN_HOME": str(CHECKOUT),  # the working directory that prefect.yaml's pull step sets
         "PREFECT_WORKER_QUERY_SECONDS": "2",
         "PREFECT_FLOWS_HEARTBEAT_FREQUENCY": "30",  # automations.yaml relies on it
-        "PREFECT_SERVER_UI_V2_ENABLED": "false",  # its pages make the browser contact Amplitude, analytics on or off
+        "PREFECT_SERVER_UI_V2_ENABLED": "false",  # its pages try to contact Amplitude, analytics on or off
         "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false",
         "PYTHONUNBUFFERED": "1",
     }
@@ -260,13 +264,14 @@ def server_environment(settings: ServerSettings) -> dict[str, str]:
 
     MLflow creates its user at its first start and keeps it.
     """
-    defaults = {"PREFECT_SERVER_CORS_ALLOWED_ORIGINS": settings.prefect.browser_origins}
+    defaults = {
+        "PREFECT_SERVER_CORS_ALLOWED_ORIGINS": ",".join(settings.prefect.browser_origins),
+        "PREFECT_UI_API_URL": urlsplit(settings.prefect.url).path,  # at whichever address the browser has opened
+    }
     overrides = {"MLFLOW_BACKEND_STORE_URI": settings.mlflow_database}  # its URL may contain a password
     if settings.listen not in LOOPBACK:
         defaults["MLFLOW_SERVER_ALLOWED_HOSTS"] = ",".join(settings.mlflow.browser_hosts)
-        defaults["MLFLOW_SERVER_CORS_ALLOWED_ORIGINS"] = settings.mlflow.browser_origins
-    if settings.listen in ALL_INTERFACES:
-        defaults["PREFECT_UI_API_URL"] = "/api"  # at whichever address the browser has opened
+        defaults["MLFLOW_SERVER_CORS_ALLOWED_ORIGINS"] = ",".join(settings.mlflow.browser_origins)
     if settings.prefect_auth:
         overrides["PREFECT_SERVER_API_AUTH_STRING"] = settings.prefect_auth.get_secret_value()
     if auth := settings.mlflow_auth:

@@ -9,9 +9,12 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
+from threading import Event
 
 import httpx
 
+from operations.servers import Address
+from operations.supervisor import Supervisor
 from tests.service_stack import CHECKOUT, free_port
 
 PATIENCE_SECONDS = 180
@@ -99,6 +102,18 @@ def _served(server: Server, url: str) -> Iterator[tuple[Server, str]]:
         yield server, url
     finally:
         server.stop()
+
+
+@contextmanager
+def running(command: Sequence[str], environment: Mapping[str, str], address: Address, logs: Path) -> Iterator[None]:
+    """Run a server of `make ui`, from the moment at which it answers, for as long as the body runs."""
+    supervisor = Supervisor(logs, Event())
+    try:
+        supervisor.start("server", command, environment)
+        supervisor.wait_until(address.answers, "The server", PATIENCE_SECONDS)
+        yield
+    finally:
+        supervisor.stop()
 
 
 @contextmanager

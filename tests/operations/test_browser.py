@@ -1,46 +1,21 @@
 """The pages of `make ui`'s servers after a training run, in a real browser."""
 
-import os
 import re
-import shutil
 from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
-from threading import Event
 
+import httpx
 import pytest
-from playwright.sync_api import Locator, Page, expect, sync_playwright
+from playwright.sync_api import Locator, Page, expect
 
-from operations.servers import Address, ServerSettings, mlflow_command, prefect_command, server_environment
-from operations.supervisor import Supervisor
+from operations.servers import ServerSettings, mlflow_command, server_environment
 from tests.pipeline import TrainedRun
+from tests.servers import running
 
 pytestmark = [pytest.mark.browser, pytest.mark.timeout(600)]
 
 PATIENCE_MS = 30_000
 EXPERIMENT = "/#/experiments/1/runs"
-
-
-@contextmanager
-def running(command: list[str], settings: ServerSettings, address: Address, logs: Path) -> Iterator[None]:
-    """Run a server, from the moment at which it answers, for as long as the body runs."""
-    supervisor = Supervisor(logs, Event())
-    try:
-        supervisor.start("server", command, server_environment(settings))
-        supervisor.wait_until(address.answers, "The server", 120)
-        yield
-    finally:
-        supervisor.stop()
-
-
-@pytest.fixture
-def prefect_url(free_port: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
-    """Yield the address of Prefect's pages, as `make ui` serves them, on a server with an empty database."""
-    monkeypatch.setenv("PREFECT_API_URL", f"http://127.0.0.1:{free_port}/api")
-    monkeypatch.setenv("PREFECT_HOME", str(tmp_path / "prefect"))
-    settings = ServerSettings()
-    with running(prefect_command(settings), settings, settings.prefect, tmp_path):
-        yield settings.prefect.url.removesuffix("/api")
 
 
 @pytest.fixture
@@ -49,22 +24,8 @@ def mlflow_url(trained: TrainedRun, free_port: int, tmp_path: Path, monkeypatch:
     assert trained.version == 1
     monkeypatch.setenv("MLFLOW_TRACKING_URI", f"http://127.0.0.1:{free_port}")
     settings = ServerSettings()
-    with running(mlflow_command(settings), settings, settings.mlflow, tmp_path):
+    with running(mlflow_command(settings), server_environment(settings), settings.mlflow, tmp_path):
         yield settings.mlflow.url
-
-
-@pytest.fixture
-def page() -> Iterator[Page]:
-    """Yield a page of Debian's Chromium, large enough to show a run's charts at once."""
-    chromium = shutil.which("chromium")
-    assert chromium, "make test-browser needs Chromium, Debian's package chromium"
-    sandbox = ["--no-sandbox"] if os.geteuid() == 0 else []  # Chromium's does not work for root
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=chromium, args=sandbox)
-        page = browser.new_page(viewport={"width": 1600, "height": 2400})
-        page.set_default_timeout(PATIENCE_MS)
-        yield page
-        browser.close()
 
 
 def expect_image(locator: Locator, width: int) -> None:
@@ -110,12 +71,37 @@ def requests_of(page: Page) -> list[str]:
     return requested
 
 
-def test_prefects_pages_contact_nobody_else(page: Page, prefect_url: str) -> None:
-    """Opening Prefect's pages contacts no third party."""
+@pytest.mark.parametrize("host", ["127.0.0.1", "localhost"])
+def test_prefects_pages_work_and_contact_nobody_else(page: Page, prefect_url: str, host: str) -> None:
+    """At each name of the server its pages read and write through the API, and contact no third party."""
+    opened = prefect_url.replace("127.0.0.1", host)
+    requested = requests_of(page)
+    page.goto(opened)
+    page.wait_for_load_state("networkidle")
+    assert f"{opened}/api/flow_runs/count" in requested
+    page.goto(f"{opened}/variables")
+    page.get_by_role("button", name="Add variable").first.click()
+    name, value = page.get_by_role("textbox").all()
+    name.fill("answer")
+    value.fill("42")
+    page.get_by_role("button", name="Create").click()
+    expect(page.get_by_text("answer").first).to_be_visible()
+    assert httpx.delete(f"{prefect_url}/api/variables/name/answer").status_code == httpx.codes.NO_CONTENT
+    assert [url for url in requested if not url.startswith((opened, "data:", "blob:"))] == []
+
+
+def test_prefects_second_version_contacts_nobody_else(page: Page, prefect_url: str) -> None:
+    """The pages behind "Switch to V2 UI" work, and the browser keeps them from contacting an analytics company."""
     requested = requests_of(page)
     page.goto(prefect_url)
+    page.get_by_text("Switch to V2 UI").click()
+    page.wait_for_url(f"{prefect_url}/v2/**")
+    with (
+        page.expect_response(f"{prefect_url}/api/deployments/count"),
+        page.expect_console_message(lambda message: "amplitude.com" in message.text and "connect-src" in message.text),
+    ):
+        page.goto(f"{prefect_url}/v2/deployments")
     page.wait_for_load_state("networkidle")
-    assert f"{prefect_url}/api/flow_runs/count" in requested
     assert [url for url in requested if not url.startswith((prefect_url, "data:", "blob:"))] == []
 
 

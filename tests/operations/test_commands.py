@@ -12,6 +12,11 @@ import pytest
 from operations import deploy, env, ui, worker
 from tests.service_stack import CHECKOUT
 
+TELEMETRY_OFF = {
+    "DO_NOT_TRACK": "1",
+    "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
+    "MLFLOW_DISABLE_TELEMETRY": "true",
+}
 COMMANDS = {"ui": ui.main, "deploy": deploy.main, "env": env.main, "worker": worker.main}
 
 
@@ -106,19 +111,20 @@ def test_deploy_reports_that_no_server_answers(state: Path, used_port: int) -> N
 
 
 def test_a_shell_evaluates_the_exports(tmp_path: Path) -> None:
-    """After `eval`, the shell knows both servers, the state folder and this Python's programs; twice is the same."""
+    """After `eval`, the shell knows servers, state folder and programs, and sends no telemetry; twice is the same."""
     state = tmp_path / "a state's folder"
     environment = {**os.environ, "DCGAN_STATE": str(state)}
-    for name in ("PREFECT_API_URL", "MLFLOW_TRACKING_URI", "PREFECT_HOME", "DO_NOT_TRACK"):
+    for name in ("PREFECT_API_URL", "MLFLOW_TRACKING_URI", "PREFECT_HOME", *TELEMETRY_OFF):
         environment.pop(name, None)
     once = f'eval "$({sys.executable} -m operations.env)"'
-    show = 'echo "$PREFECT_API_URL|$MLFLOW_TRACKING_URI|$DCGAN_STATE|$PREFECT_HOME|$DO_NOT_TRACK"; command -v prefect'
+    names = ("PREFECT_API_URL", "MLFLOW_TRACKING_URI", "DCGAN_STATE", "PREFECT_HOME", *TELEMETRY_OFF)
+    show = f'echo "{"|".join(f"${name}" for name in names)}"; command -v prefect'
     program = f"{once}; {show}; {once}; {show}"
     done = subprocess.run(
         ["sh", "-c", program], cwd=CHECKOUT, env=environment, capture_output=True, text=True, check=True
     )
     expected = [
-        f"http://127.0.0.1:4200/api|http://127.0.0.1:5000|{state}|{state}/prefect|1",
+        f"http://127.0.0.1:4200/api|http://127.0.0.1:5000|{state}|{state}/prefect|" + "|".join(TELEMETRY_OFF.values()),
         str(Path(sys.executable).parent / "prefect"),
     ]
     assert done.stdout.splitlines() == expected * 2

@@ -26,11 +26,21 @@ def test_servers_answer_and_every_pool_has_a_worker(stack: ServiceStack) -> None
         assert httpx.get(f"{stack.prefect}/work_pools/{pool}").json()["type"] == "process"
 
 
-def test_prefects_pages_use_the_configured_api(stack: ServiceStack) -> None:
-    """Prefect's server serves its pages, which ask the API at PREFECT_API_URL."""
+def test_prefects_pages_use_their_own_server(stack: ServiceStack) -> None:
+    """Prefect's server serves its pages, which ask the API at the address at which the browser opened them."""
     pages = stack.prefect.removesuffix("/api")
     assert '<div id="app">' in httpx.get(pages, headers={"Accept": "text/html"}).raise_for_status().text
-    assert httpx.get(f"{pages}/ui-settings").raise_for_status().json()["api_url"] == stack.prefect
+    assert httpx.get(f"{pages}/ui-settings").raise_for_status().json()["api_url"] == "/api"
+
+
+def test_pages_of_other_sites_are_refused(stack: ServiceStack) -> None:
+    """MLflow's server refuses a foreign host, which DNS rebinding leads to it, and requests of foreign pages."""
+    url = f"{stack.mlflow}/api/2.0/mlflow/experiments/search"
+    statuses = [
+        httpx.post(url, json={"max_results": 1}, headers=headers, timeout=30).status_code
+        for headers in ({"Origin": stack.mlflow}, {"Origin": "http://evil.example"}, {"Host": "rebound.example:5000"})
+    ]
+    assert statuses == [200, 403, 403]
 
 
 def test_only_loopback_is_listened_on(stack: ServiceStack) -> None:
