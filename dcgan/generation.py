@@ -145,7 +145,7 @@ def write_grid(out: Path, count: int, batches: Iterable[np.ndarray]) -> None:
 
 
 def write_labelled(out: Path, batches: Iterable[np.ndarray], label: Labeller, metadata: dict[str, str]) -> None:
-    """Write images as a Parquet file in the schema of the prepared data sets, one row group after another.
+    """Write images as a Parquet file in the schema of the prepared datasets, one row group after another.
 
     Args:
         out: The file.

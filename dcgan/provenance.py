@@ -31,7 +31,7 @@ class Configuration(BaseModel):
 
     recipe: Recipe = Field(description="Hyperparameters of the training run")
     seed: int = Field(ge=0, lt=2**31, description="Random seed of the training run")
-    dataset_digest: str = Field(description="SHA-256 of the data set, from its manifest")
+    dataset_digest: str = Field(description="SHA-256 of the dataset, from its manifest")
 
     def fingerprint(self) -> str:
         """Return the SHA-256 that two runs share when recipe, seed, data and code are the same."""

@@ -53,7 +53,7 @@ class Recipe(BaseModel):
     shuffle_buffer_images: PositiveInt = Field(
         default=65_536,
         description="Number of images that are shuffled together and held on the device; "
-        "a larger data set streams from disk in chunks of this size",
+        "a larger dataset streams from disk in chunks of this size",
     )
     decay_start: float = Field(
         default=1.0,

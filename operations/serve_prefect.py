@@ -8,17 +8,72 @@ listens, and ends when standard input closes. Either is behind the guard.
 import socket
 import sys
 from argparse import ArgumentParser
+from contextlib import ExitStack
+from pathlib import Path
 from threading import Thread
 
 import uvicorn
 from prefect.server.api.server import create_app
 from prefect.settings import get_current_settings
+from sqlalchemy.engine import make_url
 
+from dcgan.files import exclusive_lock
 from operations.guard import Guard
 from operations.servers import Address, local_url
 
 
-def build_server(host: str, port: int, *, ephemeral: bool) -> uvicorn.Server:
+class Server(uvicorn.Server):
+    """A server of Prefect's app that begins anew with a database which an earlier start left half made.
+
+    Prefect creates its database by dozens of migrations without a transaction: killed or out of space among them, no
+    later start would succeed. A mark beside the database tells that it was never complete, so nothing is lost with it.
+
+    Args:
+        config: Uvicorn's configuration.
+        database: The file of the database; None where it is not SQLite's.
+    """
+
+    def __init__(self, config: uvicorn.Config, database: Path | None) -> None:
+        super().__init__(config)
+        self._database = database
+        self._starting = ExitStack()
+
+    def run(self, sockets: list[socket.socket] | None = None) -> None:
+        """Serve until a signal comes; while another server starts with the same database, wait."""
+        with self._starting:
+            if self._database:
+                self._starting.enter_context(exclusive_lock(self._database.with_name(f".{self._database.name}.lock")))
+                self._begin_anew(self._database)
+            super().run(sockets)
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        """Start the app, whose database is complete then."""
+        await super().startup(sockets)
+        if self.started and self._database:
+            _mark_of(self._database).unlink(missing_ok=True)
+            self._starting.close()
+
+    @staticmethod
+    def _begin_anew(database: Path) -> None:
+        if _mark_of(database).exists():
+            for suffix in ("", "-wal", "-shm", "-journal"):
+                database.with_name(f"{database.name}{suffix}").unlink(missing_ok=True)
+        if not database.exists():
+            _mark_of(database).touch()
+
+
+def _mark_of(database: Path) -> Path:
+    return database.with_name(f".{database.name}.incomplete")
+
+
+def _database_file(url: str) -> Path | None:
+    """Return the file of an SQLite database, None for other databases and for one in memory."""
+    parsed = make_url(url)
+    in_file = parsed.get_backend_name() == "sqlite" and parsed.database not in (None, "", ":memory:")
+    return Path(str(parsed.database)) if in_file and not parsed.query else None
+
+
+def build_server(host: str, port: int, *, ephemeral: bool) -> Server:
     """Return a server of Prefect's app, guarded, with Prefect's own settings.
 
     Args:
@@ -43,7 +98,8 @@ def build_server(host: str, port: int, *, ephemeral: bool) -> uvicorn.Server:
         ws_ping_interval=settings.api.websocket_ping_interval,
         ws_ping_timeout=settings.api.websocket_ping_timeout,
     )
-    return uvicorn.Server(config)
+    url = settings.database.connection_url
+    return Server(config, _database_file(url.get_secret_value()) if url else None)
 
 
 def end_with_parent(server: uvicorn.Server) -> None:

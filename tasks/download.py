@@ -1,4 +1,4 @@
-"""The task that brings the four IDX files of a data set into the state folder, whatever their source."""
+"""The task that brings the four IDX files of a dataset into the state folder, whatever their source."""
 
 import hashlib
 import json
@@ -39,7 +39,7 @@ def is_transient(_task: Task[..., Any], _run: TaskRun, state: State[Any]) -> boo
     retry_condition_fn=is_transient,
 )
 def download(source: str, settings: Settings) -> IdxSet:
-    """Return a data set's files, verified, from an earlier download where there is one.
+    """Return a dataset's files, verified, from an earlier download where there is one.
 
     Args:
         source: auto (the mirrors of MNIST, then the bundled copy), bundled, or a folder or URL of the files.
@@ -60,7 +60,7 @@ def obtain(
     limits: Limits | None = None,
     netrc: Path = Path("~/.netrc"),
 ) -> IdxSet:
-    """Return a data set's files, verified, in a folder of their own under `downloads`.
+    """Return a dataset's files, verified, in a folder of their own under `downloads`.
 
     A folder of this machine is read each time, because it may have changed; what came over a network is kept.
 
@@ -114,7 +114,7 @@ def _fetch_set(source: str, folder: Path, limits: Limits, netrc: Path, *, mnist:
         fetched = _inspect(temporary, label, str(local or label), mnist=mnist)
         record = fetched.model_dump_json(exclude={"folder"}, indent=2)
         (temporary / RECORD_NAME).write_text(record, encoding="utf-8")
-    logger.info("The data set was fetched from %s.", label)
+    logger.info("The dataset was fetched from %s.", label)
     return _read_record(folder)
 
 

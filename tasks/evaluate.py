@@ -29,13 +29,13 @@ def evaluate(
     Args:
         context: Settings and store.
         name: Number or alias of the version.
-        dataset: The prepared data set whose test half is the reference.
+        dataset: The prepared dataset whose test half is the reference.
         references: Its test half in the features of both classifiers.
         again: False reuses a recorded verdict, if it compares with the current champion.
 
     Raises:
         ModelError: There is no such version, or it or the champion is not a working generator.
-        DataError: The data set is too small.
+        DataError: The dataset is too small.
     """
     store = context.store
     version, champion = resolve(store, name), aliased(store, CHAMPION)

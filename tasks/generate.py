@@ -68,14 +68,14 @@ def _labeller(context: Context, version: Version) -> Labeller:
     classifier = find_classifier("selection", version.dataset_digest or "", context.settings.classifiers)
     if classifier is None:
         raise ModelError(
-            f"There is no classifier to label the images of version {version.number}, whose data set is not MNIST; "
-            f"expected 'dcgan evaluate --version {version.number} --source SOURCE' with that data set first."
+            f"There is no classifier to label the images of version {version.number}, whose dataset is not MNIST; "
+            f"expected 'dcgan evaluate --version {version.number} --source SOURCE' with that dataset first."
         )
     return lambda images: classifier.extract(images).probabilities.argmax(axis=1).astype(np.uint8)
 
 
 def _metadata(version: Version, seed: int) -> dict[str, str]:
-    """Return the metadata of a Parquet file, like those of prepared data sets."""
+    """Return the metadata of a Parquet file, like those of prepared datasets."""
     return {
         "source": model_uri(version.number),
         "seed": str(seed),

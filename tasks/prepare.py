@@ -1,4 +1,4 @@
-"""The task that turns IDX files into a prepared data set."""
+"""The task that turns IDX files into a prepared dataset."""
 
 from prefect import task
 from prefect.cache_policies import NO_CACHE

@@ -52,12 +52,12 @@ class Settings(BaseSettings):
 
     @property
     def prepared(self) -> Path:
-        """Folder of the prepared data sets, with a folder for each dataset digest."""
+        """Folder of the prepared datasets, with a folder for each dataset digest."""
         return self.root / "data" / "prepared"
 
     @property
     def classifiers(self) -> Path:
-        """Folder of the classifiers of data sets other than MNIST, with a folder for each dataset digest."""
+        """Folder of the classifiers of datasets other than MNIST, with a folder for each dataset digest."""
         return self.root / "data" / "classifiers"
 
     @property

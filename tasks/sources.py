@@ -1,4 +1,4 @@
-"""Where a data set comes from: a folder of this machine, a web server or a bucket, within limits of time and size."""
+"""Where a dataset comes from: a folder of this machine, a web server or a bucket, within limits of time and size."""
 
 import asyncio
 import netrc

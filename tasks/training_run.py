@@ -74,7 +74,7 @@ def training_run(
     Args:
         context: Settings and store.
         configuration: What is trained.
-        dataset: The data set's manifest.
+        dataset: The dataset's manifest.
         resume: `auto` resumes the newest unfinished run of the same configuration, data and code that no live process
             uses, else creates one; `never` creates one; a run's id resumes that one.
 

@@ -24,10 +24,10 @@ from tasks.training_run import TrainingRun, training_run
 
 @dataclass(frozen=True)
 class Pipeline:
-    """The tasks, one by one, on the small data set.
+    """The tasks, one by one, on the small dataset.
 
     Attributes:
-        source: Folder of the small data set.
+        source: Folder of the small dataset.
         settings: Settings whose state folder is the test's own.
     """
 
@@ -35,7 +35,7 @@ class Pipeline:
     settings: Settings
 
     def prepare(self) -> Dataset:
-        """Download and prepare the small data set."""
+        """Download and prepare the small dataset."""
         return prepare.fn(download.fn(str(self.source), self.settings), self.settings)
 
     def open(self) -> Context:
@@ -43,7 +43,7 @@ class Pipeline:
         return open_context(self.settings)
 
     def configuration(self, dataset: Dataset, seed: int = 7, **changes: object) -> Configuration:
-        """Return the recipe `smoke`, changed, on that data set."""
+        """Return the recipe `smoke`, changed, on that dataset."""
         return Configuration(recipe=SMOKE.model_copy(update=changes), seed=seed, dataset_digest=dataset.digest)
 
     def train(
@@ -71,7 +71,7 @@ class TrainedRun:
 
 @pytest.fixture
 def pipeline(small_folder: Path, state: Path) -> Pipeline:
-    """Return the tasks on the small data set, in an empty state folder."""
+    """Return the tasks on the small dataset, in an empty state folder."""
     return Pipeline(small_folder, Settings(state=state))
 
 

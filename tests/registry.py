@@ -29,18 +29,18 @@ from tracking.runs import create_run
 from tracking.tags import DATASET_DIGEST, MODEL_NAME
 
 TRAIN_ROWS, TEST_ROWS = 2000, 1000
-UNSEEN = slice(10_000, 11_000)  # training digits of MNIST that are in neither half of the fixtures' data set
+UNSEEN = slice(10_000, 11_000)  # training digits of MNIST that are in neither half of the fixtures' dataset
 
 
 @dataclass(frozen=True)
 class Registry:
-    """A data set that can be evaluated with, and a store whose versions are registered by tests.
+    """A dataset that can be evaluated with, and a store whose versions are registered by tests.
 
     Attributes:
         context: Settings and store of this test.
         folder: Folder of the four IDX files.
-        dataset: The data set prepared from them.
-        digits: Real digits that are not in the data set, float32 (1000, 28, 28, 1).
+        dataset: The dataset prepared from them.
+        digits: Real digits that are not in the dataset, float32 (1000, 28, 28, 1).
         labels: Their labels, uint8 (1000,).
     """
 
@@ -139,7 +139,7 @@ def evaluable_folder(
 
 @pytest.fixture(scope="session")
 def evaluable(evaluable_folder: Path, mnist_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Registry:
-    """Return a registry without versions, to copy: its data set, classifiers, baselines and an empty MLflow store.
+    """Return a registry without versions, to copy: its dataset, classifiers, baselines and an empty MLflow store.
 
     The classifiers are MNIST's: the digits are MNIST's, and to train others takes minutes.
     """

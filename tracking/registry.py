@@ -59,7 +59,7 @@ class Version(BaseModel):
 
     @property
     def dataset_digest(self) -> str | None:
-        """Digest of the data set that it was trained on; None where it has no such tag."""
+        """Digest of the dataset that it was trained on; None where it has no such tag."""
         return self.tags.get(DATASET_DIGEST)
 
 

@@ -99,7 +99,7 @@ def create_run(store: Store, configuration: Configuration, dataset: Manifest, mo
 
 
 def describe_run(store: Store, run_id: str, configuration: Configuration, dataset: Manifest) -> None:
-    """Log a run's parameters and data set; those that are there already, from before a crash, stay as they are."""
+    """Log a run's parameters and dataset; those that are there already, from before a crash, stay as they are."""
     with translated_errors(store.uri):
         store.client.log_batch(run_id, params=[Param(name, value) for name, value in _params(configuration).items()])
         store.client.log_inputs(run_id, datasets=[_dataset_input(dataset, "train"), _dataset_input(dataset, "test")])

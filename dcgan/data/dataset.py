@@ -1,4 +1,4 @@
-"""A data set in MNIST's format: four IDX files in, two Parquet files and a manifest out, and back into memory."""
+"""A dataset in MNIST's format: four IDX files in, two Parquet files and a manifest out, and back into memory."""
 
 import logging
 from functools import cached_property
@@ -33,7 +33,7 @@ class SplitManifest(BaseModel):
 
 
 class Manifest(BaseModel):
-    """The description of a prepared data set, a JSON file beside the Parquet files that is written last."""
+    """The description of a prepared dataset, a JSON file beside the Parquet files that is written last."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -47,7 +47,7 @@ class Manifest(BaseModel):
 
 
 class Dataset:
-    """A prepared data set, whose files are read when they are first needed and at most once.
+    """A prepared dataset, whose files are read when they are first needed and at most once.
 
     Args:
         folder: Folder of the Parquet files.
@@ -100,7 +100,7 @@ def prepare_dataset(idx: IdxSet, folder: Path) -> Dataset:
         try:
             return open_dataset(folder, idx.digest)
         except DataError as error:
-            logger.warning("The data set is prepared again: %s", error)
+            logger.warning("The dataset is prepared again: %s", error)
     try:
         return _prepare(idx, folder)
     except OSError as error:
@@ -108,15 +108,15 @@ def prepare_dataset(idx: IdxSet, folder: Path) -> Dataset:
 
 
 def open_dataset(folder: Path, digest: str) -> Dataset:
-    """Return a prepared data set after verifying the digests of its files.
+    """Return a prepared dataset after verifying the digests of its files.
 
     Raises:
-        DataError: The manifest or a file is missing or damaged, or belongs to another data set than `digest`.
+        DataError: The manifest or a file is missing or damaged, or belongs to another dataset than `digest`.
     """
     manifest = read_manifest(folder)
     if (manifest.digest, manifest.columns) != (digest, COLUMNS):
         raise DataError(
-            f"{folder / MANIFEST_NAME}: belongs to another data set or schema; expected the digest {digest}."
+            f"{folder / MANIFEST_NAME}: belongs to another dataset or schema; expected the digest {digest}."
         )
     for split in (manifest.train, manifest.test):
         _check_digest(folder / split.file, split.sha256)
@@ -124,7 +124,7 @@ def open_dataset(folder: Path, digest: str) -> Dataset:
 
 
 def read_manifest(folder: Path) -> Manifest:
-    """Return the manifest of a prepared data set without looking at its files.
+    """Return the manifest of a prepared dataset without looking at its files.
 
     Raises:
         DataError: The manifest is missing or damaged.

@@ -1,11 +1,11 @@
-"""A data set in MNIST's format: four IDX files in one folder, and the IDX format itself.
+"""A dataset in MNIST's format: four IDX files in one folder, and the IDX format itself.
 
 An IDX file is a magic number, big-endian dimensions, then the elements, gzipped or raw (Y. LeCun et al.,
 http://yann.lecun.com/exdb/mnist/, "FILE FORMATS"). The magic number is two zero bytes, a byte for the element's type
 (0x08 = unsigned byte) and one for the number of dimensions.
 
 MNIST is by Y. LeCun, C. Cortes and C. Burges; names, sizes and digests of its files are those of data/mnist/README.md.
-Other data sets in the same format (Fashion-MNIST, KMNIST) use the same file names.
+Other datasets in the same format (Fashion-MNIST, KMNIST) use the same file names.
 """
 
 import gzip
@@ -225,7 +225,7 @@ class IdxSet(BaseModel):
 
 
 def read_idx_folder(folder: Path, source: str) -> IdxSet:
-    """Return the data set in a folder, after reading all of it.
+    """Return the dataset in a folder, after reading all of it.
 
     Args:
         folder: Folder of the four files under MNIST's names, with or without .gz.

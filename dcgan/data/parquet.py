@@ -1,4 +1,4 @@
-"""One split of a data set as a Parquet file: written and read by row group, in one explicit schema.
+"""One split of a dataset as a Parquet file: written and read by row group, in one explicit schema.
 
 `image` is Arrow's canonical fixed_shape_tensor<float32>[28, 28, 1], https://arrow.apache.org/docs/format/
 CanonicalExtensions.html#fixed-shape-tensor, normalised to [-1, 1]; `label` is uint8.

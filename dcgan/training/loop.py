@@ -79,7 +79,7 @@ def train(
     """Train from the beginning or from a checkpoint, and yield a report after every epoch.
 
     Args:
-        configuration: Recipe, seed and the data set's digest.
+        configuration: Recipe, seed and the dataset's digest.
         images: Training images, float32 (n, 28, 28, 1) in [-1, 1], or a file of them, of which no more than the
             recipe's `shuffle_buffer_images` are in memory at a time.
         start: The state to resume from; the bits after it are those of an uninterrupted training run.

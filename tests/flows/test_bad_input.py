@@ -38,7 +38,7 @@ STORES = "expected a server's address, as http://HOST:PORT, or a database, as sq
 
 @pytest.fixture
 def names(tmp_path, free_port, small_folder) -> dict[str, str]:
-    """Return the test's folder, a port on which nothing listens, and the folder of the small data set."""
+    """Return the test's folder, a port on which nothing listens, and the folder of the small dataset."""
     return {"folder": str(tmp_path), "port": str(free_port), "digits": str(small_folder)}
 
 
@@ -71,7 +71,7 @@ def test_deployment_parameters(flow, parameter, reason, unchanged, capsys):
 
 @pytest.fixture
 def digits(small_folder, tmp_path) -> Path:
-    """Return a copy of the small data set, to damage."""
+    """Return a copy of the small dataset, to damage."""
     return shutil.copytree(small_folder, tmp_path / "digits")
 
 

@@ -35,7 +35,7 @@ def train(source: Path) -> Summary:
 
 @pytest.fixture(scope="module")
 def flow_result(prefect_server, small_folder, tmp_path_factory) -> FlowResult:
-    """Run the whole flow once, on the small data set."""
+    """Run the whole flow once, on the small dataset."""
     state = tmp_path_factory.mktemp("flow") / "state"
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("DCGAN_STATE", str(state))

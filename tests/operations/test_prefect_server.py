@@ -2,8 +2,11 @@
 
 import os
 import signal
+import sqlite3
 import subprocess
 import sys
+import time
+from contextlib import closing
 from pathlib import Path
 
 import httpx
@@ -79,3 +82,28 @@ def test_a_server_that_does_not_answer_is_refused(free_port: int) -> None:
     shown = f"http://***@127.0.0.1:{free_port}/api"
     assert str(caught.value).startswith(f"The Prefect API {shown} does not answer (")
     assert str(caught.value).endswith("); expected a running server there, or no PREFECT_API_URL for a private one.")
+
+
+@pytest.mark.slow
+def test_a_database_that_was_left_half_made_is_made_anew(tmp_path: Path) -> None:
+    """Killed among the migrations, or without space for them, a server leaves a database that no migration fits."""
+    database = tmp_path / "prefect" / "prefect.db"
+    mark = database.with_name(".prefect.db.incomplete")
+    with start(tmp_path) as program:
+        while not (mark.exists() and database.exists()):
+            assert program.poll() is None
+            time.sleep(0.05)
+        (server,) = psutil.Process(program.pid).children()
+        server.kill()
+        program.kill()
+        program.communicate()
+    with closing(sqlite3.connect(database)) as connection, connection:
+        connection.execute("CREATE TABLE IF NOT EXISTS flow (id TEXT)")
+        connection.execute("DROP TABLE IF EXISTS alembic_version")
+    with start(tmp_path) as program:
+        url = program.stdout.readline().strip()
+        assert httpx.get(f"{url}/health").json() is True
+        program.communicate()
+    assert program.returncode == 0
+    assert database.exists()
+    assert not mark.exists()

@@ -118,7 +118,7 @@ def test_another_classifier_evaluates_the_champion_again(in_service):
 
 
 def test_other_data_than_its_own_is_not_recorded(registry):
-    """A version of another data set is measured, but gets no verdict, no tags and no metrics."""
+    """A version of another dataset is measured, but gets no verdict, no tags and no metrics."""
     version = registry.add_good(**{"dcgan.dataset_digest": "0" * 64})
     before = registry.tags(version)
     evaluation = registry.evaluate(version)

@@ -58,12 +58,12 @@ def test_parquet_has_the_classifiers_labels(in_service, tmp_path):
 
 
 def test_labels_need_a_classifier(trained, tmp_path):
-    """The small data set has no classifier: one sentence that says how to get one, and no file."""
+    """The small dataset has no classifier: one sentence that says how to get one, and no file."""
     with pytest.raises(ModelError) as refusal:
         generate.fn(trained.context, trained.version, 5, 0, tmp_path / "out.parquet")
     assert str(refusal.value) == (
-        f"There is no classifier to label the images of version {trained.version}, whose data set is not MNIST; "
-        f"expected 'dcgan evaluate --version {trained.version} --source SOURCE' with that data set first."
+        f"There is no classifier to label the images of version {trained.version}, whose dataset is not MNIST; "
+        f"expected 'dcgan evaluate --version {trained.version} --source SOURCE' with that dataset first."
     )
     assert list(tmp_path.iterdir()) == []
 

@@ -1,4 +1,4 @@
-"""The preparation task: from a download to a prepared data set under the state folder."""
+"""The preparation task: from a download to a prepared dataset under the state folder."""
 
 import subprocess
 import sys
@@ -74,7 +74,7 @@ print(prepare.fn(download.fn("bundled", settings), settings).manifest.model_dump
 
 @pytest.mark.slow
 def test_two_processes_prepare_the_same_data_at_once(state):
-    """Two that begin together with no state folder agree on one data set, which is whole, and leave nothing else."""
+    """Two that begin together with no state folder agree on one dataset, which is whole, and leave nothing else."""
     both = [
         subprocess.Popen(
             [sys.executable, "-c", PREPARE],

@@ -133,7 +133,7 @@ def test_a_run_that_another_process_finishes_meanwhile_is_not_touched(begin, cli
 
 
 def test_a_run_killed_right_after_its_creation_is_completed(pipeline):
-    """A run that has only been created gets its parameters and data set when it is resumed."""
+    """A run that has only been created gets its parameters and dataset when it is resumed."""
     dataset, context = pipeline.prepare(), pipeline.open()
     configuration, store = pipeline.configuration(dataset), context.store
     created = runs.create_run(store, configuration, dataset.manifest, {})
@@ -145,7 +145,7 @@ def test_a_run_killed_right_after_its_creation_is_completed(pipeline):
 
 
 def test_resuming_again_and_again_duplicates_nothing(begin, client):
-    """However often a run is resumed, its parameters and data sets are there once."""
+    """However often a run is resumed, its parameters and datasets are there once."""
     first = begin(KeyboardInterrupt())
     assert begin(KeyboardInterrupt()).run_id == begin().run_id == first.run_id
     recorded = client.get_run(first.run_id)

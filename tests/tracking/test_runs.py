@@ -18,7 +18,7 @@ def store(pipeline):
 
 @pytest.fixture
 def configuration(pipeline):
-    """Return a configuration on the small data set."""
+    """Return a configuration on the small dataset."""
     return pipeline.configuration(pipeline.prepare())
 
 

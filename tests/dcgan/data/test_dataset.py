@@ -1,4 +1,4 @@
-"""A prepared data set: made once, reused, repaired when it is damaged, and verified before it is used."""
+"""A prepared dataset: made once, reused, repaired when it is damaged, and verified before it is used."""
 
 import errno
 import json
@@ -29,7 +29,7 @@ def idx(small_folder) -> IdxSet:
 
 @pytest.fixture
 def folder(tmp_path) -> Path:
-    """Return the folder of a test's prepared data set, which does not exist yet."""
+    """Return the folder of a test's prepared dataset, which does not exist yet."""
     return tmp_path / "prepared" / "x"
 
 
@@ -124,10 +124,10 @@ DAMAGE = {
         lambda path: path.write_text(json.dumps({**json.loads(path.read_text()), "version": 2})),
         "manifest.json: is not a manifest of this version: version: Input should be 1.",
     ),
-    "manifest of another data set": (
+    "manifest of another dataset": (
         MANIFEST_NAME,
         lambda path: path.write_text(json.dumps({**json.loads(path.read_text()), "digest": "0" * 64})),
-        "manifest.json: belongs to another data set or schema; expected the digest ",
+        "manifest.json: belongs to another dataset or schema; expected the digest ",
     ),
 }
 
@@ -142,7 +142,7 @@ def test_damage_is_named_and_repaired(kind, idx, folder, manifest, log):
     assert len(np.concatenate(list(dataset.train.blocks()))) == 600
     (record,) = log.records
     assert record.levelno == logging.WARNING
-    assert record.getMessage().startswith(f"The data set is prepared again: {folder / sentence}")
+    assert record.getMessage().startswith(f"The dataset is prepared again: {folder / sentence}")
     assert entries(folder.parent) == ["x"]
 
 
@@ -191,7 +191,7 @@ def test_a_folder_that_cannot_be_written_is_named(idx, tmp_path):
 
 
 def test_a_full_disk_is_named_and_leaves_nothing(idx, folder):
-    """Writing that fails in the middle of a file stops with a sentence; no half data set stays."""
+    """Writing that fails in the middle of a file stops with a sentence; no half dataset stays."""
     soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (50_000, hard))
     try:
@@ -206,7 +206,7 @@ def test_a_full_disk_is_named_and_leaves_nothing(idx, folder):
 
 @pytest.mark.parametrize("damaged", [False, True])
 def test_processes_that_prepare_the_same_data_at_once_all_succeed(damaged, idx, folder):
-    """Two processes at the same folder, new or damaged, agree on one complete data set and leave nothing else."""
+    """Two processes at the same folder, new or damaged, agree on one complete dataset and leave nothing else."""
     if damaged:
         prepare_dataset(idx, folder)
         flip(folder / "train.parquet")

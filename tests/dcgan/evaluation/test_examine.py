@@ -31,7 +31,7 @@ def cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def dataset(train_split, test_split, tmp_path_factory: pytest.TempPathFactory) -> Dataset:
-    """A prepared data set of 2,000 training images and 1,000 test images."""
+    """A prepared dataset of 2,000 training images and 1,000 test images."""
     folder = tmp_path_factory.mktemp("prepared")
     splits = {}
     for name, rows, (images, labels) in (
