@@ -2,6 +2,7 @@
 
 import json
 import logging
+import math
 import tempfile
 import time
 from collections.abc import Iterable
@@ -62,11 +63,15 @@ def recorded_evaluation(store: Store, version: Version) -> Evaluation | None:
 
 
 def recorded_curves(store: Store, run_id: str, names: Iterable[str]) -> dict[str, dict[int, float]]:
-    """Return those of the metrics `names` that a run has, each by its steps."""
+    """Return those of the metrics `names` that a run has, each by its steps; values that are not finite are left out."""
     recorded = get_run(store, run_id).data.metrics.keys()
     with translated_errors(store.uri):
         return {
-            name: {metric.step: metric.value for metric in store.client.get_metric_history(run_id, name)}
+            name: {
+                metric.step: metric.value
+                for metric in store.client.get_metric_history(run_id, name)
+                if math.isfinite(metric.value)
+            }
             for name in names
             if name in recorded
         }

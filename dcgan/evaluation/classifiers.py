@@ -15,6 +15,7 @@ import zlib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from tokenize import TokenError
 
 import keras
 import numpy as np
@@ -36,8 +37,20 @@ MAX_SHIFT = 1  # pixels in each direction by which training images are moved
 IMAGES_PER_CALL = 1000
 METADATA = "metadata"
 STORED_DTYPE = np.dtype("<f2")
-# What np.load and zipfile raise on arbitrary bytes: TypeError for a single array, RuntimeError for "encrypted" flags
-UNREADABLE = (OSError, EOFError, KeyError, TypeError, ValueError, RuntimeError, zipfile.BadZipFile, zlib.error)
+# What np.load and zipfile raise on arbitrary bytes: TypeError for a single array, RuntimeError for "encrypted" flags,
+# TokenError and SyntaxError for an array's header
+UNREADABLE = (
+    OSError,
+    EOFError,
+    KeyError,
+    TypeError,
+    ValueError,
+    RuntimeError,
+    SyntaxError,
+    TokenError,
+    zipfile.BadZipFile,
+    zlib.error,
+)
 
 Split = tuple[np.ndarray, np.ndarray | None]
 """Images float32 (n, 28, 28, 1) in [-1, 1], and their labels (n,) from 0 to 9 if there are any."""

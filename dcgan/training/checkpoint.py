@@ -15,6 +15,7 @@ import zlib
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from tokenize import TokenError
 from types import MappingProxyType
 from typing import Self
 
@@ -36,7 +37,18 @@ GRIDS = "history/grids"
 BEST = "best/"
 
 # what NumPy and zipfile raise for files that NumPy did not write; a NotImplementedError is a RuntimeError
-UNREADABLE = (OSError, EOFError, MemoryError, RuntimeError, TypeError, ValueError, zipfile.BadZipFile, zlib.error)
+UNREADABLE = (
+    OSError,
+    EOFError,
+    MemoryError,
+    RuntimeError,
+    SyntaxError,
+    TokenError,
+    TypeError,
+    ValueError,
+    zipfile.BadZipFile,
+    zlib.error,
+)
 
 
 class EpochRecord(BaseModel):

@@ -1,5 +1,6 @@
 """The `dcgan` command: help, arguments, servers that do not answer, signals, and the exit code of each."""
 
+import logging
 import os
 import re
 import signal
@@ -9,9 +10,10 @@ from collections.abc import Sequence
 from importlib.metadata import version
 from pathlib import Path
 
+import httpx
 import psutil
 import pytest
-from prefect.exceptions import TerminationSignal
+from prefect.exceptions import ObjectNotFound, TerminationSignal
 
 from dcgan.errors import DataError
 from flows.cli import COMMANDS, main, run_command
@@ -20,7 +22,7 @@ from tasks.settings import Settings
 from tasks.sources import EXPECTED
 from tests.service_stack import CHECKOUT
 
-OPERATIONS = ("deploy", "env", "ui", "worker")
+OPERATIONS = ("deploy", "env", "export", "ui", "worker")
 NO_INTEGER = "input should be a valid integer, unable to parse string as an integer"
 NO_ALIAS = "string should match pattern '^[A-Za-z][A-Za-z0-9_-]*$'"
 INSTALLED = Path(sys.executable).with_name("dcgan")
@@ -139,7 +141,7 @@ def test_arguments(arguments, sentence, state, unchanged, error_line):
         (
             "trian",
             'Unknown command "trian". Did you mean "train"? Available commands: train, evaluate, promote, generate, '
-            "ui, deploy, env, worker. See dcgan --help.",
+            "ui, deploy, env, worker, ... See dcgan --help.",
         ),
         ("worker", "Parameter --pool requires an argument. See dcgan worker --help."),
         ("ui --port 1", "Unknown option: --port. See dcgan ui --help."),
@@ -184,6 +186,46 @@ def test_exit_codes(error, code, sentence, capsys):
 
     assert run_command(body, debug=False, after_signal="What was done is kept.") == code
     assert capsys.readouterr().err == sentence
+
+
+def answered(status: int) -> httpx.HTTPStatusError:
+    """Return what Prefect's client raises for an answer with this status."""
+    request = httpx.Request("POST", "http://x/api/flow_runs/")
+    return httpx.HTTPStatusError("no", request=request, response=httpx.Response(status, request=request))
+
+
+@pytest.mark.usefixtures("prefect_server")
+@pytest.mark.parametrize(
+    ("error", "what"),
+    [
+        (httpx.ConnectError("refused"), "stopped answering (refused)"),
+        (answered(500), "failed with HTTP 500 (is its disk full?)"),
+        (answered(401), "refuses PREFECT_API_AUTH_STRING"),
+        (answered(404), "failed with HTTP 404"),
+        (ObjectNotFound(ValueError()), "no longer has this flow run (was its database replaced?)"),
+    ],
+)
+def test_a_prefect_server_that_fails_is_told(error, what, capsys, request):
+    """One sentence, unless a failure of the flow itself came first: that is then the reason."""
+    request.addfinalizer(lambda: logging.disable(logging.NOTSET))
+
+    def fail():
+        raise error
+
+    def fail_after_another():
+        try:
+            raise DataError("The file x is bad.")
+        except DataError:
+            fail()
+
+    assert run_command(fail, debug=False, after_signal="") == 1
+    assert re.fullmatch(
+        rf"error: The Prefect API http://\S+ {re.escape(what)}, so it does not know how this flow run ended; "
+        r"MLflow has what was done\.\n",
+        capsys.readouterr().err,
+    )
+    assert run_command(fail_after_another, debug=False, after_signal="") == 1
+    assert capsys.readouterr().err == "error: The file x is bad.\n"
 
 
 @pytest.mark.usefixtures("prefect_server")

@@ -31,7 +31,9 @@ def test_the_first_mirror_that_serves_mnist_is_used(web, mnist_folder, downloads
     second = web.serve("/second", mnist_folder)
     idx = obtain("auto", downloads, (f"{web.address}/first", second, f"{web.address}/third"))
     check_mnist(idx, second, downloads / "auto")
-    assert web.asked == [f"/first/{FIRST}", f"/first/{FIRST[:-3]}", *(f"/second/{name}" for name in NAMES)]
+    dotted = FIRST.replace("-idx", ".idx")
+    asked = [f"/first/{name}" for name in (FIRST, FIRST[:-3], dotted, dotted[:-3])]
+    assert web.asked == [*asked, *(f"/second/{name}" for name in NAMES)]
     assert warnings(log) == []
 
 

@@ -115,7 +115,7 @@ def test_a_false_signature_is_found_when_loading(registry, foreign):
     """A model that says it is a generator and is not, is refused by what it does."""
     classifier = keras.Sequential([keras.Input((784,)), keras.layers.Dense(10)])
     version = foreign(SIGNATURE, classifier)
-    assert "cannot be used: Keras cannot load it: " in refusal_of(load, registry, version)
+    assert "cannot be used: TensorFlow cannot run it: " in refusal_of(load, registry, version)
 
 
 def test_a_foreign_generator_with_the_signature_is_used(registry, foreign):

@@ -2,6 +2,7 @@
 
 import os
 import signal
+import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -50,6 +51,45 @@ def test_a_store_of_unknown_kind_is_refused(state):
         ConfigurationError, match=r"^The setting MLFLOW_TRACKING_URI is 'gopher://somewhere'; expected .*\.$"
     ):
         open_context(Settings(state=state, mlflow_uri="gopher://somewhere"))
+
+
+@pytest.mark.parametrize(
+    ("body", "sentence"),
+    [
+        (b"<html>", r"The MLflow store {url} failed: .*not in a valid JSON format"),
+        (b"[1]", r"The MLflow store {url} failed: .*not in a valid JSON format"),
+        (b"{}", r"The server {url} does not answer as MLflow does; expected an MLflow server\."),
+        (b'{"experiment": 3}', r"The MLflow server {url} gives an answer that is none of MLflow's: .*experiment"),
+    ],
+)
+def test_a_server_that_is_not_mlflows_is_told(web, state, body, sentence):
+    """Whatever it answers is one sentence."""
+    web.answer("/health", web.respond(b"OK"))
+    web.answer("/api/2.0/mlflow/experiments/get-by-name?experiment_name=dcgan", web.respond(body))
+    with pytest.raises(TrackingError, match=f"^{sentence.format(url=web.address)}"):
+        open_context(Settings(state=state, mlflow_uri=web.address))
+
+
+def test_a_database_that_is_away_is_named_at_once(state, free_port):
+    """MLflow itself would try for two minutes in silence; the password is masked."""
+    with pytest.raises(TrackingError) as refusal:
+        open_context(Settings(state=state, mlflow_uri=f"postgresql://me:secret@127.0.0.1:{free_port}/mlflow"))
+    assert str(refusal.value) == (
+        f"The database postgresql://***@127.0.0.1:{free_port}/mlflow does not answer (Connection refused); "
+        "expected a running server there, or no MLFLOW_TRACKING_URI for a local store."
+    )
+
+
+def test_a_driver_that_is_missing_is_named(state):
+    """Drivers of other databases are not installed; the sentence has the package's name and no password."""
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        address = f"127.0.0.1:{listener.getsockname()[1]}/mlflow"
+        with pytest.raises(TrackingError) as refusal:
+            open_context(Settings(state=state, mlflow_uri=f"postgresql://me:secret@{address}"))
+    assert str(refusal.value) == (
+        f"The MLflow store postgresql://***@{address} needs a Python package that is not installed: "
+        "No module named 'psycopg2'."
+    )
 
 
 @pytest.mark.slow
