@@ -63,7 +63,7 @@ def recorded_evaluation(store: Store, version: Version) -> Evaluation | None:
 
 
 def recorded_curves(store: Store, run_id: str, names: Iterable[str]) -> dict[str, dict[int, float]]:
-    """Return those of the metrics `names` that a run has, each by its steps; values that are not finite are left out."""
+    """Return those of the metrics `names` that a run has, each by its steps, without values that are not finite."""
     recorded = get_run(store, run_id).data.metrics.keys()
     with translated_errors(store.uri):
         return {
