@@ -85,7 +85,11 @@ def tables() -> dict[str, Table]:
         read_results(name) for name in ("step", "pipeline", "scale", "rendering", "quality", "chaos", "gpu")
     )
     return {
-        "results": Table(("quality", "step", "gpu", "chaos"), list(_overview(quality, step, gpu, chaos))),
+        "results": Table(
+            ("quality", "step", "gpu", "chaos"),
+            list(_overview(quality, step, gpu, chaos)),
+            "The GPU is that of another machine.",
+        ),
         "times": Table(("pipeline",), list(_times(pipeline))),
         "step": Table(("step",), list(_step(step))),
         "pipeline": Table(("pipeline",), list(_pipeline(pipeline))),
