@@ -64,13 +64,7 @@ def variants() -> list[Variant]:
         Variant("Keras", "keras_port", {}),
         Variant("Keras, bfloat16", "keras_port", {}, arguments=("mixed_bfloat16",)),
         Variant("PyTorch", "torch_port", {}, torch, ("cuda",)),
-        Variant(
-            "PyTorch, bfloat16",
-            "torch_port",
-            {},
-            torch,
-            ("cuda", "bfloat16"),
-        ),
+        Variant("PyTorch, bfloat16", "torch_port", {}, torch, ("cuda", "bfloat16")),
         Variant("matrix product", "matrix_product", {}),
     ]
     return [variant for variant in found if Path(variant.python).exists()]
@@ -107,9 +101,8 @@ def _killed_and_resumed(console: Console) -> dict[str, Any]:
 
 
 def _run(folder: Path, kill_after: int | None = None) -> None:
-    environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(CHECKOUT), os.environ.get("PYTHONPATH", "")])}
     command = [sys.executable, "-m", "benchmarks.peers.saved_run", str(folder), "gpu"]
-    with subprocess.Popen(command, cwd=CHECKOUT, env=environment, stdout=subprocess.PIPE, text=True) as process:
+    with subprocess.Popen(command, cwd=CHECKOUT, stdout=subprocess.PIPE, text=True) as process:
         for line in process.stdout:
             if kill_after is not None and line.strip() == str(kill_after):
                 process.kill()

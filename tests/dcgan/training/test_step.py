@@ -81,7 +81,7 @@ def test_xla_compiles_the_step(images, monkeypatch):
 class PlainGan:
     """The step in stock Keras: two tapes, two cross entropies, two Adams. Only the random numbers are given.
 
-    As the seed has it, or with the hidden layer and the gradient penalty of a recipe.
+    As the reference implementation has it, or with the hidden layer and the gradient penalty of a recipe.
     """
 
     def __init__(self, state: dict[str, np.ndarray], recipe: Recipe) -> None:
