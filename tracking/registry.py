@@ -145,7 +145,7 @@ def predict_as_served(store: Store, version: Version, latents: np.ndarray) -> np
     Raises:
         ModelError: Its files are missing or damaged, or it cannot be loaded.
     """
-    keras.config.disable_interactive_logging()  # a progress bar for every `predict`, which a log has no use for
+    _show_no_progress()
     with _verified_files(store, version) as folder:
         flavors = Model.load(str(folder)).flavors
         served = flavors.get("python_function", {})
@@ -303,7 +303,13 @@ def _source(model_id: str) -> str:
     return f"models:/{model_id}"
 
 
+def _show_no_progress() -> None:
+    """Keep Keras from writing a progress bar for every `predict`, MLflow's of the example included, into the log."""
+    keras.config.disable_interactive_logging()
+
+
 def _log_model(store: Store, run_id: str, generator: keras.Model, example: np.ndarray) -> None:
+    _show_no_progress()
     mlflow.set_experiment(experiment_id=store.experiment_id)
     Model.log(
         artifact_path=None,
