@@ -45,11 +45,14 @@ train: $(APP)  ## train, track, render and register: the whole pipeline in this 
 	@$(VENV)/bin/dcgan train $(call flag,RECIPE,recipe) $(call flag,EPOCHS,epochs) $(call flag,SEED,seed) \
 	  $(call flag,SOURCE,source) $(call flag,RESUME,resume) $(call flag,DEVICE,device) $(call flag,PROMOTION,promotion) $(call given,ARGS)
 
+# A file's tests stay together, for the sake of its fixtures; a core for each process, which needs about a gigabyte.
+PARALLEL := --numprocesses logical --maxprocesses 4 --dist loadfile
+
 test: $(DEV)  ## run the default tests
-	$(RUN) pytest -m "not slow and not e2e and not browser" $(call given,ARGS)
+	$(RUN) pytest $(PARALLEL) -m "not slow and not e2e and not browser" $(call given,ARGS)
 
 test-slow: $(DEV)  ## run the tests of whole processes and crashes, and those that take long
-	$(RUN) pytest -m slow $(call given,ARGS)
+	$(RUN) pytest $(PARALLEL) -m slow $(call given,ARGS)
 
 test-e2e: $(DEV)  ## run end to end: real servers, a real worker, a real deployment
 	$(RUN) pytest -m e2e $(call given,ARGS)

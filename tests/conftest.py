@@ -21,6 +21,12 @@ for variable in ("MLFLOW_TRACKING_URI", "PREFECT_API_URL", "PREFECT_HOME"):
     os.environ.pop(variable, None)
 set_default_environment()
 
+from flows import quiet_imports  # noqa: E402 - which reads the environment above
+
+# in a process of pytest-xdist, what this writes would reach the terminal
+with quiet_imports():
+    import tensorflow  # noqa: F401
+
 pytest_plugins = [
     "tests.checkpoints",
     "tests.downloads",

@@ -23,16 +23,15 @@ from flows.generate import dcgan_generate
 from flows.promote import dcgan_promote
 from flows.train import dcgan
 from tasks.download import obtain
-from tasks.sources import EXPECTED, Limits
+from tasks.sources import EXPECTED
 from tests.faults.idx import BAD_IMAGES
 from tests.faults.parquet import BAD_COLUMNS, write_table
-from tests.faults.web import FAULTS, FIRST
+from tests.faults.web import FAULTS, FIRST, limits_of
 from tracking.tags import MODEL_NAME
 
 pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("prefect_server", "state")]
 
 IMAGES, LABELS, TEST_LABELS = (f"{file.name}.gz" for file in (TRAIN.images, TRAIN.labels, TEST.labels))
-LIMITS = Limits(connect_seconds=0.4, answer_seconds=0.4, read_seconds=0.6, file_seconds=1, file_bytes=200_000)
 STORES = "expected a server's address, as http://HOST:PORT, or a database, as sqlite:///FILE."
 
 
@@ -137,7 +136,7 @@ def test_urls(fault, web, small_folder, tmp_path, unchanged, error_line):
     for name in (FIRST, FIRST.removesuffix(".gz")):
         web.answer(f"/x/{name}", answer(web, (small_folder / FIRST).read_bytes()))
     with unchanged():
-        assert exit_code(lambda: obtain(source, tmp_path / "downloads", limits=LIMITS)) == 1
+        assert exit_code(lambda: obtain(source, tmp_path / "downloads", limits=limits_of(fault))) == 1
     assert error_line().startswith(f"{source}{sentence}")
 
 

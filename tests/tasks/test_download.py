@@ -14,9 +14,7 @@ from tasks.download import RECORD_NAME, download, is_transient, obtain
 from tasks.settings import Settings
 from tasks.sources import BUNDLED, AbsentError, Limits
 from tests.downloads import check_mnist, left_behind, warnings
-from tests.faults.web import FAULTS, FIRST, NAMES, errno_text
-
-HASTY = Limits(connect_seconds=0.5, answer_seconds=0.5, read_seconds=0.5, file_seconds=1, file_bytes=64 << 20)
+from tests.faults.web import FAULTS, FIRST, NAMES, errno_text, limits_of
 
 
 def test_the_task_brings_the_bundled_mnist_under_the_state_folder(state):
@@ -56,7 +54,9 @@ def test_a_name_server_that_does_not_answer_costs_seconds(downloads, log, monkey
         raise socket.gaierror(socket.EAI_AGAIN, "Temporary failure in name resolution")
 
     monkeypatch.setattr(socket, "getaddrinfo", hang)
-    check_mnist(obtain("auto", downloads, ("http://mirror.test/x",), HASTY), "bundled", downloads / "auto")
+    check_mnist(
+        obtain("auto", downloads, ("http://mirror.test/x",), Limits(answer_seconds=0.5)), "bundled", downloads / "auto"
+    )
     selected.set()
     assert looked_up == ["mirror.test"]
     assert f"(http://mirror.test/x/{FIRST}: no answer within 0.5 seconds)." in warnings(log)[0]
@@ -69,9 +69,8 @@ def test_a_url_that_misbehaves_is_named_and_leaves_nothing(fault, web, small_fol
     answer, kind, sentence = FAULTS[fault]
     for name in (FIRST, FIRST[:-3]):
         web.answer(f"/x/{name}", answer(web, (small_folder / FIRST).read_bytes()))
-    limits = Limits(connect_seconds=0.4, answer_seconds=0.4, read_seconds=0.6, file_seconds=1, file_bytes=200_000)
     with pytest.raises(DataError) as caught:
-        obtain(source, downloads, limits=limits)
+        obtain(source, downloads, limits=limits_of(fault))
     assert type(caught.value) is kind
     assert str(caught.value).startswith(f"{source}{sentence}")
     assert f"/x/{FIRST}" in web.asked
@@ -84,8 +83,7 @@ def test_mirrors_that_misbehave_lead_to_the_bundled_copy(fault, web, mnist_folde
     mirror = web.serve("/x", mnist_folder)
     answer, _, sentence = FAULTS[fault]
     web.answer(f"/x/{FIRST}", answer(web, b""))
-    limits = Limits(answer_seconds=0.4, read_seconds=0.6, file_seconds=1)
-    check_mnist(obtain("auto", downloads, (mirror,), limits), "bundled", downloads / "auto")
+    check_mnist(obtain("auto", downloads, (mirror,), limits_of(fault)), "bundled", downloads / "auto")
     (line,) = warnings(log)
     assert line.startswith(f"No mirror served MNIST, so the bundled copy in {BUNDLED} is used ({mirror}{sentence[:-1]}")
     assert left_behind(downloads) == ["auto"]
