@@ -2,6 +2,8 @@
 
 import re
 
+from pydantic import ValidationError
+
 
 class DcganError(Exception):
     """Base class of every error that this project raises on purpose; its text can be shown without a traceback."""
@@ -56,3 +58,13 @@ def mask_credentials(text: str) -> str:
     """Return `text` with the user, password and query of every URL replaced by ***."""
     masked = re.sub(r"(?<=://)[^\s]*@", "***@", text)
     return re.sub(r"(://[^\s?#]*)[?#][^\s]*", r"\1?***", masked)
+
+
+def invalid_value(name: str, error: ValidationError) -> str:
+    """Return what is wrong with the value called `name`; where it may have one of several types, why it has none."""
+    problems = error.errors(include_url=False)
+    if problems[0]["type"] == "value_error":  # this project's own sentence, which is complete
+        return f"{name}: {problems[0]['ctx']['error']}"
+    typed = problems[0]["input"]
+    reasons = ", or ".join(f"{problem['msg'][0].lower()}{problem['msg'][1:]}" for problem in problems)
+    return f"{name}: {reasons}, not {'null' if typed is None else repr(typed)}."

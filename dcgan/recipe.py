@@ -3,9 +3,13 @@
 A recipe says everything about a training run except its data, its seed and its device.
 """
 
-from typing import Literal
+from collections.abc import Iterable, Mapping
+from difflib import get_close_matches
+from typing import Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, PositiveFloat, PositiveInt
+from pydantic import BaseModel, ConfigDict, Field, PositiveFloat, PositiveInt, ValidationError, model_validator
+
+from dcgan.errors import ConfigurationError, invalid_value
 
 LATENT_SIZE = 100
 IMAGE_SIZE = 28
@@ -24,7 +28,9 @@ class Recipe(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
-    name: str = Field(description="Name of the recipe, which also names its runs")
+    name: str = Field(
+        pattern="^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$", description="Name of the recipe, which also names its runs"
+    )
     epochs: PositiveInt = Field(description="Number of passes over the training images")
     batch_size: PositiveInt = Field(description="Batch size of both real and generated images")
     generator_learning_rate: PositiveFloat = Field(description="Initial learning rate of the generator's Adam")
@@ -77,6 +83,43 @@ class Recipe(BaseModel):
         default="auto", description="How the large convolutions are computed; auto chooses by device and precision"
     )
     precision: Precision = Field(default="float32", description="Keras dtype policy of both networks")
+
+    @model_validator(mode="after")
+    def _require_an_evaluation_for_the_best(self) -> Self:
+        if self.checkpoint_selection == "best" and self.evaluate_every is None:
+            raise ValueError("checkpoint_selection=best needs evaluations; expected a number for evaluate_every.")
+        return self
+
+    def changed(self, changes: Mapping[str, object]) -> "Recipe":
+        """Return this recipe with other values for some of its hyperparameters.
+
+        Raises:
+            ConfigurationError: A name is no hyperparameter, or a value is not valid for it.
+        """
+        require_hyperparameters(changes)
+        try:
+            return Recipe.model_validate({**self.model_dump(), **changes})
+        except ValidationError as error:
+            where = error.errors()[0]["loc"]
+            raise ConfigurationError(invalid_value(str(where[0]) if where else f"recipe {self.name}", error)) from None
+
+
+def require_hyperparameters(names: Iterable[str]) -> None:
+    """Refuse a name that is no hyperparameter, with the one that was probably meant.
+
+    Raises:
+        ConfigurationError: There is no hyperparameter of that name.
+    """
+    for name in names:
+        if name in ("latent_size", "image_size", "image_shape"):
+            raise ConfigurationError(
+                f"{name} cannot be changed: every registered model has the same signature, {LATENT_SIZE} latents and "
+                f"images of {IMAGE_SIZE}x{IMAGE_SIZE} pixels."
+            )
+        if name not in Recipe.model_fields:
+            close = get_close_matches(name, Recipe.model_fields, n=1)
+            expected = f"did you mean {close[0]}?" if close else f"expected one of {', '.join(Recipe.model_fields)}."
+            raise ConfigurationError(f"There is no hyperparameter {name!r}; {expected}")
 
 
 # The reference implementation to the letter. 50 epochs of 234 steps.

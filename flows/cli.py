@@ -21,9 +21,10 @@ from prefect.exceptions import ObjectNotFound, TerminationSignal
 from prefect.settings import PREFECT_API_URL
 from pydantic import TypeAdapter, ValidationError
 
-from dcgan.errors import ConfigurationError, DcganError, mask_credentials
+from dcgan.errors import ConfigurationError, DcganError, invalid_value, mask_credentials
 from dcgan.files import atomic_file, require_writable
 from flows import evaluate, generate, promote, train
+from flows.hyperparameters import with_recipe_files
 from operations import deploy, env, ui
 from operations.prefect_server import prefect_server
 
@@ -47,7 +48,7 @@ class Command(NamedTuple):
 
 
 COMMANDS = {
-    "train": Command(train.dcgan, train.show, after_signal=train.AFTER_SIGNAL),
+    "train": Command(train.dcgan, train.show, train.check, train.AFTER_SIGNAL),
     "evaluate": Command(evaluate.dcgan_evaluate, evaluate.show),
     "promote": Command(promote.dcgan_promote, promote.show, promote.check),
     "generate": Command(generate.dcgan_generate, generate.show),
@@ -130,12 +131,8 @@ def _run(
             _print_error(f"--summary and --debug are options of the flows: {', '.join(COMMANDS)}.")
             return BAD_ARGUMENTS
         return int(function(*bound.args, **bound.kwargs) or DONE)
-    try:
-        parameters = _validated(command.flow, bound.arguments)
-        command.check(**parameters)
-    except ConfigurationError as error:
-        _print_error(str(error))
-        return BAD_ARGUMENTS
+    parameters = _validated(command.flow, bound.arguments)
+    command.check(**parameters)
 
     def body() -> None:
         if summary:
@@ -153,10 +150,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command that the arguments name, by default those of the process, and return the exit code."""
     tokens = list(sys.argv[1:] if arguments is None else arguments)
     try:
+        tokens = with_recipe_files(tokens)
         return int(app.meta(tokens, exit_on_error=False, print_error=False, result_action="return_value") or DONE)
+    except ConfigurationError as error:
+        _print_error(str(error))
+        return BAD_ARGUMENTS
     except CycloptsError as error:
         cause = error.__cause__
-        _print_error(_sentence(_flag(error), cause) if isinstance(cause, ValidationError) else _usage(error, tokens))
+        _print_error(
+            invalid_value(_flag(error), cause) if isinstance(cause, ValidationError) else _usage(error, tokens)
+        )
         return BAD_ARGUMENTS
     except KeyboardInterrupt:  # of an operation: a flow says more
         sys.stderr.write("Interrupted.\n")
@@ -196,18 +199,8 @@ def _validated(flow: Flow[..., Any], arguments: dict[str, Any]) -> dict[str, Any
         try:
             parameters[name] = TypeAdapter(hints[name]).validate_python(value)
         except ValidationError as error:
-            raise ConfigurationError(_sentence(f"--{name.replace('_', '-')}", error)) from None
+            raise ConfigurationError(invalid_value(f"--{name.replace('_', '-')}", error)) from None
     return parameters
-
-
-def _sentence(flag: str, error: ValidationError) -> str:
-    """Return what is wrong with a value; where it may have one of several types, why it has none of them."""
-    problems = error.errors(include_url=False)
-    if problems[0]["type"] == "value_error":  # this project's own sentence, which is complete
-        return f"{flag}: {problems[0]['ctx']['error']}"
-    typed = problems[0]["input"]
-    reasons = ", or ".join(f"{problem['msg'][0].lower()}{problem['msg'][1:]}" for problem in problems)
-    return f"{flag}: {reasons}, not {'null' if typed is None else repr(typed)}."
 
 
 def _flag(error: CycloptsError) -> str:

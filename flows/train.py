@@ -7,10 +7,11 @@ from typing import TYPE_CHECKING
 
 from prefect import flow
 
-from dcgan.errors import mask_credentials
+from dcgan.errors import ConfigurationError, mask_credentials
 from dcgan.provenance import Configuration
 from dcgan.recipe import RECIPES, DeviceChoice, Recipe, RecipeName
 from flows import quiet_imports
+from flows.hyperparameters import Changes, Hyperparameters
 from flows.parameters import Positive, PromotionMode, Resume, Seed, Source
 from tasks.results import Promotion, Summary, Trained
 from tasks.settings import Settings, read_settings
@@ -27,6 +28,7 @@ def dcgan(  # noqa: PLR0913 - one for each field of the form
     *,
     recipe: RecipeName = "fast",
     epochs: Positive | None = None,
+    hyperparameters: Hyperparameters = {},  # noqa: B006 - nothing changes it, and Prefect's form needs an object
     seed: Seed | None = 0,
     source: Source = "auto",
     resume: Resume = "auto",
@@ -36,8 +38,9 @@ def dcgan(  # noqa: PLR0913 - one for each field of the form
     """Train a DCGAN: download, prepare, train, render, register, and promote the generator if it is better.
 
     Args:
-        recipe: Recipe to train.
+        recipe: Recipe to train; on the command line also a TOML file that says base = "fast" and what differs.
         epochs: Number of epochs, instead of the recipe's.
+        hyperparameters: Values to use instead of the recipe's, as in --set batch_size=128; may be repeated.
         seed: Random seed of the training run; null derives one from the flow run's id.
         source: Source of the digits: auto, bundled, or a folder or URL that has the four IDX files.
         resume: Which unfinished run to resume: auto, never, or the id of an MLflow run.
@@ -62,6 +65,8 @@ def dcgan(  # noqa: PLR0913 - one for each field of the form
 
     clock = StageClock()
     settings = read_settings()
+    check(recipe, epochs, hyperparameters)
+    resolved = resolved_recipe(recipe, epochs, hyperparameters)
     require_starts_left()
     choose_devices(device)
     files = download(source, settings)
@@ -69,9 +74,7 @@ def dcgan(  # noqa: PLR0913 - one for each field of the form
     dataset = prepare(files, settings)
     clock.lap("prepare")
     context = open_context(settings)
-    configuration = Configuration(
-        recipe=resolved_recipe(recipe, epochs), seed=choose_seed(seed), dataset_digest=dataset.digest
-    )
+    configuration = Configuration(recipe=resolved, seed=choose_seed(seed), dataset_digest=dataset.digest)
     references = References(dataset, settings.classifiers)
     with training_run(context, configuration, dataset.manifest, resume) as run:
         publish_run_link(run)
@@ -82,7 +85,7 @@ def dcgan(  # noqa: PLR0913 - one for each field of the form
         version = register(context, run, dataset.manifest, trained.checkpoint)
         clock.lap("register")
         if configuration.recipe.evaluate_every is None:
-            promoted = Promotion.unevaluated(version, recipe)
+            promoted = Promotion.unevaluated(version, resolved.name)
         else:
             with promotion_lock(settings):
                 run.lease.require()
@@ -109,9 +112,22 @@ class StageClock:
         self._began = now
 
 
-def resolved_recipe(name: RecipeName, epochs: int | None) -> Recipe:
-    """Return a recipe, with another number of epochs where one is given."""
-    return RECIPES[name].model_copy(update={"epochs": epochs}) if epochs else RECIPES[name]
+def check(
+    recipe: RecipeName = "fast", epochs: int | None = None, hyperparameters: Changes | None = None, **_: object
+) -> None:
+    """Refuse hyperparameters that contradict one another.
+
+    Raises:
+        ConfigurationError: Two numbers of epochs are given, or a value does not go with the recipe's others.
+    """
+    if epochs and "epochs" in (hyperparameters or {}):
+        raise ConfigurationError("Two numbers of epochs are given; expected one, --epochs N or --set epochs=N.")
+    resolved_recipe(recipe, epochs, hyperparameters or {})
+
+
+def resolved_recipe(name: RecipeName, epochs: int | None, changes: Changes) -> Recipe:
+    """Return a recipe with other hyperparameters, and with another number of epochs where one is given."""
+    return RECIPES[name].changed({**changes, **({"epochs": epochs} if epochs else {})})
 
 
 def summarize(

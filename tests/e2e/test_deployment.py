@@ -80,7 +80,8 @@ def deployed(stack: ServiceStack) -> ServiceStack:
 @pytest.fixture(scope="module")
 def smoke(deployed: ServiceStack) -> FlowRun:
     """Run `dcgan/smoke` through the worker, and wait until it ends."""
-    output = prefect(deployed, "deployment", "run", "dcgan/smoke", "--param", "seed=5", "--watch")
+    parameters = ["--param", "seed=5", "--param", 'hyperparameters={"beta_1": 0.25}']
+    output = prefect(deployed, "deployment", "run", "dcgan/smoke", *parameters, "--watch")
     identifier = flow_run_id(output)
     (run,) = mlflow_runs(deployed, identifier)
     return FlowRun(identifier, output, run.info.run_id)
@@ -95,6 +96,8 @@ def test_the_watched_run_completes(deployed, smoke):
     names = sorted(task_run["name"].rsplit("-", 1)[0] for task_run in task_runs)
     assert names == ["download", "prepare", "register", "render", "train"]
     assert {task_run["state_name"] for task_run in task_runs} == {"Completed"}
+    (run,) = mlflow_runs(deployed, smoke.id)
+    assert run.data.params["beta_1"] == "0.25"
 
 
 def test_each_side_links_to_the_other(deployed, smoke):

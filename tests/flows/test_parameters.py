@@ -118,5 +118,5 @@ def test_unknown_parameters_are_refused(name, state):
 
 def test_epochs_replace_the_recipes():
     """`epochs` changes nothing else of the recipe."""
-    assert resolved_recipe("classic", 3) == RECIPES["classic"].model_copy(update={"epochs": 3})
-    assert resolved_recipe("classic", None) == RECIPES["classic"]
+    assert resolved_recipe("classic", 3, {}) == RECIPES["classic"].model_copy(update={"epochs": 3})
+    assert resolved_recipe("classic", None, {}) == RECIPES["classic"]

@@ -29,8 +29,10 @@ class FlowResult:
 
 
 def train(source: Path) -> Summary:
-    """Run the whole flow for one epoch."""
-    return dcgan(recipe="smoke", epochs=1, seed=3, source=str(source), device="cpu")
+    """Run the whole flow for one epoch, with a hyperparameter of its own."""
+    return dcgan(
+        recipe="smoke", epochs=1, hyperparameters={"beta_1": 0.25}, seed=3, source=str(source), device="cpu"
+    )
 
 
 @pytest.fixture(scope="module")
@@ -88,6 +90,7 @@ def test_the_summary_describes_the_run(result):
     run = open_store().client.get_run(summary.run_id)
     assert run.info.status == "FINISHED"
     assert run.data.metrics["generator_loss"] == summary.metrics["generator_loss"]
+    assert (run.data.params["beta_1"], run.data.params["epochs"]) == ("0.25", "1")
 
 
 def test_every_task_is_completed_once(result):
