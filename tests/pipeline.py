@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
+from mlflow import MlflowClient
 
 from dcgan.data.dataset import Dataset
 from dcgan.evaluation.examine import References
@@ -69,9 +70,19 @@ class TrainedRun:
     version: int
 
 
+@pytest.fixture(scope="session")
+def empty_database(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return MLflow's database without an experiment, to copy: its dozens of migrations take seconds."""
+    path = tmp_path_factory.mktemp("mlflow") / "mlflow.db"
+    MlflowClient(f"sqlite:///{path}").search_registered_models()
+    return path
+
+
 @pytest.fixture
-def pipeline(small_folder: Path, state: Path) -> Pipeline:
-    """Return the tasks on the small dataset, in an empty state folder."""
+def pipeline(small_folder: Path, state: Path, empty_database: Path) -> Pipeline:
+    """Return the tasks on the small dataset, in a state folder with nothing but an empty database."""
+    state.mkdir()
+    shutil.copy(empty_database, state / "mlflow.db")
     return Pipeline(small_folder, Settings(state=state))
 
 

@@ -6,6 +6,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 from tasks.promote import promotion_lock
 from tasks.settings import Settings
 
@@ -14,6 +16,8 @@ ROOT = Path(__file__).parents[2]
 LOCK = """
 import flows
 import sys
+import pytest
+
 from tasks.promote import promotion_lock
 from tasks.settings import read_settings
 with promotion_lock(read_settings()):
@@ -22,6 +26,7 @@ with promotion_lock(read_settings()):
 """
 
 
+@pytest.mark.slow
 def test_another_process_is_waited_for(state, monkeypatch):
     """While another process evaluates, this one logs that it waits; when the other has ended it continues."""
     logged = []

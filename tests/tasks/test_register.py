@@ -114,7 +114,9 @@ def test_a_foreign_version_that_names_the_run_is_not_loaded(trained, unregistere
     client.delete_model_version(MODEL_NAME, planted.version)
 
 
-@pytest.mark.parametrize("changed", [{"loader_module": "tests.registry"}, {"code": "code"}])
+@pytest.mark.parametrize(
+    "changed", [{"loader_module": "tests.registry"}, pytest.param({"code": "code"}, marks=pytest.mark.slow)]
+)
 def test_files_that_make_mlflow_import_something_else_are_refused(trained, unregistered_run, changed):
     """The file MLmodel names what MLflow imports; only its own Keras flavor, and no code beside it, is accepted."""
     store = trained.context.store

@@ -58,7 +58,8 @@ def test_gradients_are_eulers(images, hidden_units):
         assert variable.name == "kernel" or not np.any(gradient)
 
 
-@pytest.mark.parametrize("convolution", [pytest.param("direct", marks=pytest.mark.slow), "dft"])
+@pytest.mark.slow
+@pytest.mark.parametrize("convolution", ["direct", "dft"])
 def test_penalty_changes_the_steps_that_have_it(images, convolution):
     """Steps at a multiple of the interval move the discriminator otherwise than without the penalty; others do not."""
     recipe = FAST.model_copy(update={"batch_size": BATCH, "convolution": convolution, "r1_gamma": 0.0})

@@ -104,6 +104,7 @@ def test_metrics_are_not_counted_twice(one_and_two):
             np.testing.assert_allclose(found, expected, rtol=1e-4, err_msg=name)
 
 
+@pytest.mark.slow
 def test_a_batch_that_two_devices_cannot_share_is_refused(one_and_two):
     """A batch is refused in one sentence where the number of devices does not divide it."""
     assert one_and_two[2].strip() == (

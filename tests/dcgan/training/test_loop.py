@@ -214,7 +214,7 @@ def test_another_seed_gives_another_training(reports, images):
 
 
 @pytest.mark.usefixtures("_step_by_step")
-@pytest.mark.parametrize(("epoch", "on_disk"), [(1, False), (2, True)])
+@pytest.mark.parametrize(("epoch", "on_disk"), [pytest.param(1, False, marks=pytest.mark.slow), (2, True)])
 def test_going_on_gives_the_bits_of_the_uninterrupted(reports, images, tmp_path, epoch, on_disk):
     """From the state after any epoch, in memory or from the disk, the rest is as if nothing had happened."""
     start = reports[epoch - 1].checkpoint

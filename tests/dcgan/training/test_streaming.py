@@ -99,6 +99,7 @@ def test_streamed_training_is_the_resident_one(streamed, images):
         require_same_arrays(report.checkpoint.arrays, gan.state())
 
 
+@pytest.mark.slow
 def test_going_on_gives_the_bits_of_the_uninterrupted(streamed, file, monkeypatch):
     """From the state after the first epoch, step by step, a streamed training ends in the same bits."""
     monkeypatch.setattr(training, "SECONDS_PER_CALL", 0.0)
