@@ -4,6 +4,7 @@ Prefect and TensorFlow read their environment when they are imported, so its def
 loaded.
 """
 
+import logging
 import os
 import sys
 from collections.abc import Iterator
@@ -13,6 +14,8 @@ from pathlib import Path
 from tasks.settings import set_default_environment
 
 set_default_environment()
+# without a level of its own, the library's progress would reach neither Prefect's page nor a worker's log
+logging.getLogger("dcgan").setLevel(logging.INFO)
 
 
 @contextmanager

@@ -269,7 +269,6 @@ def _log_to_console(*, debug: bool) -> None:
     The command itself reports those, in one sentence.
     """
     library = logging.getLogger("dcgan")
-    library.setLevel(logging.INFO)
     for handler in logging.getLogger("prefect").handlers:
         library.addHandler(handler)
     if debug:

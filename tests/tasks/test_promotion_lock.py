@@ -16,8 +16,6 @@ ROOT = Path(__file__).parents[2]
 LOCK = """
 import flows
 import sys
-import pytest
-
 from tasks.promote import promotion_lock
 from tasks.settings import read_settings
 with promotion_lock(read_settings()):
