@@ -122,13 +122,16 @@ def _export(out: Path, *, version: str = "champion") -> NoReturn:
 def _run(
     *tokens: Annotated[str, Parameter(show=False, allow_leading_hyphen=True)],
     summary: Annotated[Path | None, Parameter(help="Write the flow's result as JSON into this file.")] = None,
+    quiet: Annotated[
+        bool, Parameter(help="Show the result, warnings and errors only.", negative=(), show_default=False)
+    ] = False,
     debug: Annotated[bool, Parameter(help="Show tracebacks.", negative=(), show_default=False)] = False,
 ) -> int:
     function, bound, _ = app.parse_args(tokens, exit_on_error=False, print_error=False)
     command = next((each for each in COMMANDS.values() if each.flow.fn is function), None)
     if command is None:
-        if function in (_ui, _deploy, _env, _worker, _export) and (summary or debug):
-            _print_error(f"--summary and --debug are options of the flows: {', '.join(COMMANDS)}.")
+        if function in (_ui, _deploy, _env, _worker, _export) and (summary or quiet or debug):
+            _print_error(f"--summary, --quiet and --debug are options of the flows: {', '.join(COMMANDS)}.")
             return BAD_ARGUMENTS
         return int(function(*bound.args, **bound.kwargs) or DONE)
     parameters = _validated(command.flow, bound.arguments)
@@ -143,7 +146,7 @@ def _run(
                 file.write_text(result.model_dump_json(indent=2), encoding="utf-8")
         command.show(result)
 
-    return run_command(body, debug=debug, after_signal=command.after_signal)
+    return run_command(body, quiet=quiet, debug=debug, after_signal=command.after_signal)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -166,10 +169,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return INTERRUPTED
 
 
-def run_command(body: Callable[[], object], *, debug: bool, after_signal: str) -> int:
+def run_command(body: Callable[[], object], *, quiet: bool = False, debug: bool = False, after_signal: str) -> int:
     """Run a command's body beside a Prefect server and return its exit code; a failure is one sentence."""
     signal.signal(signal.SIGTERM, _raise_termination)
-    _log_to_console(debug=debug)
+    _log_to_console(quiet=quiet, debug=debug)
     try:
         with prefect_server():
             body()
@@ -263,14 +266,17 @@ def _raise_termination(number: int, _frame: FrameType | None) -> None:
     raise TerminationSignal(signal=number)
 
 
-def _log_to_console(*, debug: bool) -> None:
+def _log_to_console(*, quiet: bool, debug: bool) -> None:
     """Show the library's log where Prefect shows its own, without the failures of flow and task runs.
 
     The command itself reports those, in one sentence.
     """
-    library = logging.getLogger("dcgan")
-    for handler in logging.getLogger("prefect").handlers:
+    library, prefect = logging.getLogger("dcgan"), logging.getLogger("prefect")
+    for handler in prefect.handlers:
         library.addHandler(handler)
+    if quiet:
+        for log in (library, prefect):
+            log.setLevel(logging.WARNING)
     if debug:
         return
     logging.raiseExceptions = False  # or Prefect prints each time that a log did not reach its server

@@ -15,7 +15,7 @@ from tasks.settings import read_settings
 CORRUPTIONS = ("noisy", "blurred", "untrained")  # shown in Prefect and MLflow; a terminal is too narrow
 
 
-@flow(name="dcgan-evaluate")
+@flow(name="dcgan-evaluate", flow_run_name="evaluate-{version}")
 def dcgan_evaluate(*, version: Version = "champion", source: Source = "auto") -> Evaluation:
     """Evaluate a registered generator beside the champion, and record metrics and verdict. Nothing is promoted.
 

@@ -15,7 +15,7 @@ from tasks.results import Generated
 from tasks.settings import read_settings
 
 
-@flow(name="dcgan-generate")
+@flow(name="dcgan-generate", flow_run_name="generate-{count}-of-{version}")
 def dcgan_generate(
     *,
     version: Version = "champion",
@@ -35,15 +35,21 @@ def dcgan_generate(
     with quiet_imports():
         from tasks.context import open_context
         from tasks.generate import generate
+        from tasks.prefect_ui import completed
 
-    return generate(open_context(read_settings()), version, count, seed, out)
+    generated = generate(open_context(read_settings()), version, count, seed, out)
+    return completed(generated, sentence(generated))
+
+
+def sentence(generated: Generated) -> str:
+    """Return what was written where, as one sentence."""
+    images = "1 image" if generated.count == 1 else f"{generated.count} images"
+    return f"{images} of version {generated.version}, seed {generated.seed}: {generated.out}"
 
 
 def show(generated: Generated) -> None:
     """Print what was written where."""
-    sys.stdout.write(
-        f"{generated.count} images of version {generated.version}, seed {generated.seed}: {generated.out}\n"
-    )
+    sys.stdout.write(f"{sentence(generated)}\n")
 
 
 if __name__ == "__main__":

@@ -4,6 +4,7 @@ import runpy
 import sys
 
 from prefect import flow
+from prefect.runtime import flow_run
 
 from dcgan.errors import ConfigurationError
 from flows import quiet_imports
@@ -12,7 +13,12 @@ from tasks.results import Promotion
 from tasks.settings import read_settings
 
 
-@flow(name="dcgan-promote")
+def _flow_run_name() -> str:
+    version = flow_run.parameters.get("version")
+    return "roll-back" if version is None else f"promote-{version}"
+
+
+@flow(name="dcgan-promote", flow_run_name=_flow_run_name)
 def dcgan_promote(*, version: Positive | None = None, rollback: bool = False, force: bool = False) -> Promotion:
     """Make a version the champion if its verdict allows it, or make the previous champion the champion again.
 

@@ -6,6 +6,7 @@ import time
 from typing import TYPE_CHECKING
 
 from prefect import flow
+from prefect.runtime import flow_run
 
 from dcgan.errors import ConfigurationError, mask_credentials
 from dcgan.provenance import Configuration
@@ -13,17 +14,26 @@ from dcgan.recipe import RECIPES, DeviceChoice, Recipe, RecipeName
 from flows import quiet_imports
 from flows.hyperparameters import Changes, Hyperparameters
 from flows.parameters import Positive, PromotionMode, Resume, Seed, Source
-from tasks.results import Promotion, Summary, Trained
-from tasks.settings import Settings, read_settings
+from tasks.results import Links, Promotion, Summary, Trained
+from tasks.settings import read_settings
 from tracking.tags import EXPERIMENT, MODEL_NAME
 
 if TYPE_CHECKING:
+    from tasks.context import Context
     from tasks.training_run import TrainingRun
 
 AFTER_SIGNAL = "The state is saved after every epoch: the same command resumes from there."
 
 
-@flow(name="dcgan")
+def _flow_run_name() -> str:
+    """Return the name of a flow run, which is that of its MLflow run, as far as the parameters say it."""
+    given = flow_run.parameters
+    recipe = given.get("hyperparameters", {}).get("name") or given.get("recipe", "fast")
+    seed = given.get("seed", 0)
+    return recipe if seed is None else f"{recipe}-seed{seed}"
+
+
+@flow(name="dcgan", flow_run_name=_flow_run_name)
 def dcgan(  # noqa: PLR0913 - one for each field of the form
     *,
     recipe: RecipeName = "fast",
@@ -93,7 +103,7 @@ def dcgan(  # noqa: PLR0913 - one for each field of the form
                 run.lease.require()
                 promoted = promote_candidate(context, evaluation, promotion)
         clock.lap("gate")
-    summary = summarize(settings, run, trained, promoted, clock.seconds)
+    summary = summarize(context, run, trained, promoted, clock.seconds)
     publish_summary(summary)
     return completed(summary, promoted.reason)
 
@@ -131,9 +141,10 @@ def resolved_recipe(name: RecipeName, epochs: int | None, changes: Changes) -> R
 
 
 def summarize(
-    settings: Settings, run: "TrainingRun", trained: Trained, promotion: Promotion, seconds: dict[str, float]
+    context: "Context", run: "TrainingRun", trained: Trained, promotion: Promotion, seconds: dict[str, float]
 ) -> Summary:
     """Return the summary of a finished run."""
+    settings, store = context.settings, context.store
     last = trained.checkpoint.metadata.records[-1]
     return Summary(
         run_id=run.run_id,
@@ -153,6 +164,11 @@ def summarize(
         promoted=promotion.promoted,
         verdict=promotion.reason,
         tracking_uri=mask_credentials(settings.tracking_uri),
+        links=Links(
+            run=run.url,
+            report=store.report_url(run.run_id) if promotion.metrics else None,
+            version=store.version_url(promotion.version),
+        ),
         state_dir=settings.root,
         resumed_from_epoch=trained.resumed_from_epoch,
     )
@@ -160,13 +176,14 @@ def summarize(
 
 def show(summary: Summary) -> None:
     """Print what was made, and where to look."""
+    links = summary.links
     lines = {
         "model": f"{summary.model_name} version {summary.model_version}",
         "MLflow run": summary.run_id,
         "samples": str(summary.state_dir / "runs" / summary.run_id / "report"),
         "speed": f"{summary.images_per_second:,.0f} images/s",
         "in service": f"{'yes' if summary.promoted else 'no'}: {summary.verdict}",
-        "look": "make ui, then open the experiment in MLflow",
+        "look": links.report or links.run or "make ui, then open the experiment in MLflow",
     }
     for name, value in lines.items():
         sys.stdout.write(f"{name:<12}{value}\n")

@@ -27,7 +27,9 @@ def exports(settings: ServerSettings) -> list[str]:
     """Return the lines for `eval`: the workers' environment without passwords, and this Python's programs first."""
     environment = worker_environment(settings)
     values = {name: environment[name] for name in NAMES}
-    values["PATH"] = os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", os.defpath)])
+    programs = str(Path(sys.executable).parent)
+    others = [folder for folder in os.environ.get("PATH", os.defpath).split(os.pathsep) if folder != programs]
+    values["PATH"] = os.pathsep.join([programs, *others])
     return [f"export {name}={shlex.quote(value)}" for name, value in values.items()]
 
 

@@ -1,6 +1,7 @@
 """`make ui`: run Prefect's server, MLflow's server and a worker for each pool, until Ctrl-C."""
 
 import platform
+import shlex
 import sys
 from argparse import ArgumentParser
 from contextlib import suppress
@@ -9,7 +10,7 @@ from functools import partial
 
 from rich.console import Console
 
-from dcgan.errors import DcganError
+from dcgan.errors import DcganError, mask_credentials
 from operations.servers import (
     POOLS,
     ServerSettings,
@@ -23,8 +24,10 @@ from operations.servers import (
     worker_is_online,
 )
 from operations.supervisor import StopRequestedError, Supervisor, stop_on_signals
+from tracking.tags import TRAINING_VIEW
 
 START_SECONDS = 180.0
+PLACES = ("state", "prefect_api", "mlflow_uri", "listen_at")  # settings that another terminal does not know by itself
 
 
 def start_servers(settings: ServerSettings, supervisor: Supervisor) -> None:
@@ -53,13 +56,18 @@ def start_workers(settings: ServerSettings, supervisor: Supervisor) -> None:
 
 def welcome(settings: ServerSettings) -> str:
     """Return the text that a user reads when everything runs."""
+    given = [
+        f"{ServerSettings.model_fields[name].validation_alias}={shlex.quote(mask_credentials(str(value)))} "
+        for name, value in settings
+        if name in settings.model_fields_set and name in PLACES
+    ]
     return f"""
 Prefect  {settings.prefect.url.removesuffix("/api")}  flow runs, deployments, schedules
-MLflow   {settings.mlflow.url}  training runs, samples, models
+MLflow   {settings.mlflow.url}/#/experiments{TRAINING_VIEW}  training runs, samples, models
 Workers  {" and ".join(POOLS)}, one flow run at a time each; logs in {settings.logs}
 
 In another terminal, in this folder:
-  eval "$(make env)"
+  eval "$({"".join(given)}make env)"
   dcgan deploy
   prefect deployment run dcgan/train --watch
 

@@ -13,7 +13,7 @@ from tasks.context import Context
 from tasks.prefect_ui import publish_evaluation
 from tracking.evaluations import record_evaluation, recorded_curves, recorded_evaluation, version_facts
 from tracking.registry import Version, aliased, load_generator, resolve
-from tracking.tags import BEST_EPOCH, CHAMPION, MODEL_NAME
+from tracking.tags import BEST_EPOCH, CHAMPION, MODEL_NAME, REPORT_PAGE
 
 logger = logging.getLogger("dcgan.evaluate")
 
@@ -43,9 +43,13 @@ def evaluate(
     if recorded and _is_current(recorded, dataset, champion):
         return recorded
     evaluation, samples = _side_by_side(context, version, champion, dataset, references)
+    url = None
     if evaluation.same_dataset:
         record_evaluation(store, version, evaluation, _report(context, version, dataset, evaluation, samples))
-    publish_evaluation(evaluation)
+        if version.run_id:
+            url = store.report_url(version.run_id)
+            logger.info("The report is %s.", url or f"{REPORT_PAGE} of the MLflow run {version.run_id}")
+    publish_evaluation(evaluation, url)
     return evaluation
 
 
@@ -64,6 +68,8 @@ def _side_by_side(
     is_champion = champion is not None and champion.number == version.number
     rival = None if is_champion else champion
     generators = {each.number: load_generator(context.store, each) for each in (version, rival) if each}
+    images = len(dataset.test[0])
+    logger.info("Evaluating %s, with %d images each.", " beside ".join(f"version {n}" for n in generators), images)
     examiner = Examiner(dataset, references, context.settings.classifiers)
     candidate, *others = (examiner.examine(number, generator) for number, generator in generators.items())
     evaluation = examiner.compare(

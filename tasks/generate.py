@@ -13,6 +13,7 @@ from dcgan.evaluation.classifiers import find_classifier
 from dcgan.generation import Labeller, generated_batches, output_format, write_folder, write_grid, write_labelled
 from dcgan.rng import Stream
 from tasks.context import Context
+from tasks.prefect_ui import counted, publish_generated
 from tasks.results import Generated
 from tracking.registry import Version, load_generator, model_uri, resolve
 
@@ -42,21 +43,26 @@ def generate(context: Context, name: int | str, count: int, seed: int, out: Path
     path = out.expanduser().absolute() if out else default
     format_ = output_format(path, count)
     generator = load_generator(context.store, version)
-    batches = _logged(generated_batches(generator, seed, Stream.GENERATION, count), count)
+    first: list[np.ndarray] = []
+    batches = _logged(generated_batches(generator, seed, Stream.GENERATION, count), count, first)
     if format_ == "parquet":
         write_labelled(path, batches, _labeller(context, version), _metadata(version, seed))
     elif format_ == "grid":
         write_grid(path, count, batches)
     else:
         write_folder(path, batches)
-    logger.info("%d images of version %d are in %s.", count, version.number, path)
-    return Generated(version=version.number, count=count, seed=seed, out=path)
+    logger.info("%s of version %d in %s.", counted(count, "image"), version.number, path)
+    generated = Generated(version=version.number, count=count, seed=seed, out=path)
+    publish_generated(generated, first[0])
+    return generated
 
 
-def _logged(batches: Iterable[np.ndarray], count: int) -> Iterator[np.ndarray]:
-    """Yield the batches, and log the progress now and then."""
+def _logged(batches: Iterable[np.ndarray], count: int, first: list[np.ndarray]) -> Iterator[np.ndarray]:
+    """Yield the batches, keep the first in a list, and log the progress now and then."""
     done = 0
     for index, images in enumerate(batches, start=1):
+        if not first:
+            first.append(images)
         done += len(images)
         yield images
         if index % BATCHES_PER_LINE == 0:

@@ -1,9 +1,10 @@
 """Everything that people see of a flow run in Prefect, and of training on a terminal.
 
-Artifacts (progress, links, tables), and the sentence beside the flow run's final state. Nothing depends on whether
-Prefect accepts them.
+Artifacts (progress, samples, links, tables), and the sentence beside the flow run's final state. Nothing depends on
+whether Prefect accepts them.
 """
 
+import base64
 import logging
 import sys
 from collections.abc import Iterator
@@ -12,15 +13,12 @@ from contextvars import copy_context
 from functools import partial
 from threading import Event, Thread
 from types import TracebackType
-from typing import Self, TypeVar, cast
+from typing import Any, NamedTuple, Self, TypeVar, cast
 from uuid import UUID
 
-from prefect.artifacts import (
-    create_link_artifact,
-    create_markdown_artifact,
-    create_progress_artifact,
-    update_progress_artifact,
-)
+import numpy as np
+from prefect.artifacts import create_link_artifact, create_markdown_artifact, create_progress_artifact
+from prefect.client.orchestration import get_client
 from prefect.context import FlowRunContext
 from prefect.states import Completed
 from rich.console import Console
@@ -28,16 +26,17 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 
 from dcgan.evaluation.gate import Evaluation
 from dcgan.evaluation.report import QualityReport
+from dcgan.images import image_grid, png_bytes, upscaled
 from dcgan.training.checkpoint import EpochRecord
 from dcgan.training.loop import Progress as TrainingProgress
-from tasks.results import Promotion, Summary
+from tasks.results import Generated, Promotion, Summary
 from tasks.training_run import TrainingRun
-from tracking.tags import REPORT_PAGE
 
 logger = logging.getLogger("dcgan.train")
 
-PROGRESS_KEY = "training-progress"
+PROGRESS_KEY, SAMPLES_KEY = "training-progress", "samples"
 PROGRESS_SECONDS = 5.0  # every update is an HTTP request
+PREVIEW_IMAGES = 16
 
 R = TypeVar("R")
 
@@ -59,14 +58,23 @@ def publish_promotion(promotion: Promotion) -> None:
     _publish(promotion.reason, "promotion", f"Promotion of version {promotion.version}")
 
 
-def publish_evaluation(evaluation: Evaluation) -> None:
-    """Show an evaluation: the verdict, and each metric beside its reference baselines."""
+def publish_generated(generated: Generated, images: np.ndarray) -> None:
+    """Show the first images, float (n, 28, 28, 1) in [-1, 1], of those that were generated, and where they are."""
+    shown = images[:PREVIEW_IMAGES]
+    rest = np.full((PREVIEW_IMAGES - len(shown), *shown.shape[1:]), -1, shown.dtype)
+    grid = _embedded(image_grid(np.concatenate([shown, rest])), f"the first {len(shown)} images")
+    where = f"{generated.count} images of version {generated.version}, seed {generated.seed}, in `{generated.out}`."
+    _publish(f"{grid}\n\n{where}\n", "generated", f"Images of version {generated.version}")
+
+
+def publish_evaluation(evaluation: Evaluation, report_url: str | None) -> None:
+    """Show an evaluation: the verdict, each metric beside its reference baselines, and a link to the report."""
     version, verdict = evaluation.candidate.version, evaluation.verdict
     if verdict is None:
         heading = f"## Version {version}, the champion"
     else:
         heading = f"## Version {version} {'passed' if verdict.passed else 'did not pass'}\n\n{verdict.reason}"
-    pointer = f"\nWith samples and curves: `{REPORT_PAGE}` of the version's MLflow run.\n"
+    pointer = f"\n[The report, with samples and curves]({report_url})\n" if report_url else ""
     markdown = f"""{heading}
 
 ### Selection classifier
@@ -76,7 +84,7 @@ def publish_evaluation(evaluation: Evaluation) -> None:
 ### Held-out classifier, which has no part in the verdict
 
 {_metrics_table(evaluation.columns("held_out"))}
-{pointer if evaluation.same_dataset else ""}"""
+{pointer}"""
     _publish(markdown, "evaluation", f"Quality of version {version}")
 
 
@@ -85,10 +93,13 @@ def publish_summary(summary: Summary) -> None:
     metrics = {name.replace("_", " "): f"{value:,.4g}" for name, value in summary.metrics.items()}
     stages = {f"{stage}, s": f"{seconds:,.1f}" for stage, seconds in summary.seconds.items()}
     rows = "\n".join(f"| {name} | {value} |" for name, value in {**metrics, **stages}.items())
+    pages = {"MLflow run": summary.links.run, "report": summary.links.report, "version": summary.links.version}
+    links = " · ".join(f"[{name}]({url})" for name, url in pages.items() if url)
     markdown = f"""## {summary.model_name} version {summary.model_version}
 
-Recipe `{summary.recipe}`, seed {summary.seed}, {summary.epochs} epochs, {summary.steps:,} steps.
-MLflow run `{summary.run_id}` in `{summary.tracking_uri}`.
+Recipe `{summary.recipe}`, seed {summary.seed}, {counted(summary.epochs, "epoch")}, {summary.steps:,} steps.
+
+{links or f"MLflow run `{summary.run_id}` in `{summary.tracking_uri}`."}
 
 {summary.verdict}
 
@@ -99,16 +110,25 @@ MLflow run `{summary.run_id}` in `{summary.tracking_uri}`.
     _publish(markdown, "training-summary", "Result of the training run")
 
 
-class ProgressDisplay:
-    """Shows the progress of training: a bar per epoch on a terminal, else a log line, and an artifact in Prefect.
+class _Shown(NamedTuple):
+    """What Prefect shows of the training: the percentage, the words beside it, and the newest samples as Markdown."""
 
-    The artifact is updated by a thread: Prefect's client retries for a minute when the server is away, and training
+    percent: float = 0.0
+    text: str = "Training"
+    samples: str | None = None
+
+
+class ProgressDisplay:
+    """Shows the progress of training: a bar per epoch on a terminal, else a log line, and artifacts in Prefect.
+
+    The artifacts are updated by a thread: Prefect's client retries for a minute when the server is away, and training
     does not wait for that.
     """
 
     def __init__(self) -> None:
-        self._bar = _progress_bar() if sys.stderr.isatty() else None
-        self._percent = 0.0
+        self._bar = _progress_bar() if sys.stderr.isatty() and logger.isEnabledFor(logging.INFO) else None
+        self._shown = _Shown()
+        self._epochs = self._left = ""  # the number of all epochs and the time that is left, as words
         self._ended = Event()
         # the thread finds the flow run by its context
         update = partial(copy_context().run, self._update_until_ended)
@@ -128,7 +148,11 @@ class ProgressDisplay:
 
     def show(self, progress: TrainingProgress) -> None:
         """Show the progress that the training loop reports."""
-        self._percent = 100 * progress.fraction
+        self._epochs, self._left = f" of {progress.epochs}", ""
+        if progress.seconds_left and progress.fraction < 1:
+            self._left = f", {_clock(progress.seconds_left)} left"
+        text = f"Epoch {progress.epoch}{self._epochs}{self._left}"
+        self._shown = self._shown._replace(percent=100 * progress.fraction, text=text)
         if self._updater and not self._updater.ident:
             self._updater.start()
         if self._bar:
@@ -136,14 +160,12 @@ class ProgressDisplay:
                 self._bar.start()
             if not self._bar.tasks or self._bar.finished:
                 self._bar.add_task(f"epoch {progress.epoch}/{progress.epochs}", total=progress.steps_per_epoch, text="")
-            left, speed = progress.seconds_left, progress.images_per_second
-            text = f"loss G {progress.generator_loss:.2f} D {progress.discriminator_loss:.2f}"
-            if left is not None and progress.fraction < 1:
-                text += f"  {speed:,.0f} images/s  {_clock(left)} left"
-            self._bar.update(self._bar.tasks[-1].id, completed=progress.step, text=text)
+            losses = f"loss G {progress.generator_loss:.2f} D {progress.discriminator_loss:.2f}"
+            speed = f", {progress.images_per_second:,.0f} images/s{self._left}" if self._left else ""
+            self._bar.update(self._bar.tasks[-1].id, completed=progress.step, text=losses + speed)
 
-    def finish_epoch(self, record: EpochRecord) -> None:
-        """Leave a line about an epoch that is finished and recorded."""
+    def finish_epoch(self, record: EpochRecord, grid: np.ndarray) -> None:
+        """Leave a line about an epoch that is finished and recorded, and show its sample grid, uint8 (112, 112)."""
         metrics = record.metrics
         line = (
             f"generator loss {metrics['generator_loss']:.3f}, discriminator loss {metrics['discriminator_loss']:.3f}, "
@@ -151,24 +173,48 @@ class ProgressDisplay:
         )
         if "frechet_distance" in metrics:
             line += f", Fréchet distance {metrics['frechet_distance']:.4g}"
+        samples = f"{_embedded(grid, f'samples of epoch {record.epoch}')}\n\nEpoch {record.epoch}: {line}.\n"
+        self._shown = self._shown._replace(samples=samples)
         if self._bar and self._bar.tasks:
             self._bar.update(self._bar.tasks[-1].id, text=line)
         else:
-            logger.info("Epoch %d: %s.", record.epoch, line)
+            logger.info("Epoch %d%s: %s%s.", record.epoch, self._epochs, line, self._left)
 
     def _update_until_ended(self) -> None:
-        artifact: UUID | None = None
-        shown = -1.0
-        while not self._ended.is_set() or shown != self._percent:
-            if shown != self._percent:
-                shown = self._percent
-                with _if_prefect_answers(PROGRESS_KEY):
-                    if artifact is None:
-                        created = create_progress_artifact(shown, key=PROGRESS_KEY, description="Training")
-                        artifact = cast(UUID, created)  # in synchronous code it is not a coroutine
-                    else:
-                        update_progress_artifact(artifact, progress=shown)
+        progress = samples = None
+        done = _Shown(percent=-1)
+        while not self._ended.is_set() or done != self._shown:
+            shown = self._shown
+            with _if_prefect_answers(PROGRESS_KEY):
+                if progress is None:
+                    created = create_progress_artifact(shown.percent, key=PROGRESS_KEY, description=shown.text)
+                    progress = cast(UUID, created)  # in synchronous code it is not a coroutine
+                elif done != shown:
+                    _update(progress, data=shown.percent, description=shown.text)
+            with _if_prefect_answers(SAMPLES_KEY):
+                if shown.samples and samples is None:
+                    created = create_markdown_artifact(shown.samples, key=SAMPLES_KEY, description="Samples")
+                    samples = cast(UUID, created)
+                elif shown.samples != done.samples:
+                    _update(cast(UUID, samples), data=shown.samples)
+            done = shown
             self._ended.wait(PROGRESS_SECONDS)
+
+
+def counted(number: int, noun: str) -> str:
+    """Return a number and its noun, as "1 epoch" or "2 epochs"."""
+    return f"{number:,} {noun}{'' if number == 1 else 's'}"
+
+
+def _update(artifact: UUID, **changes: Any) -> None:
+    """Change an artifact, without the event that Prefect's own function sends: `--watch` would print each."""
+    with get_client(sync_client=True) as client:
+        client.request("PATCH", "/artifacts/{id}", json=changes, path_params={"id": artifact}).raise_for_status()
+
+
+def _embedded(grid: np.ndarray, text: str) -> str:
+    """Return a grey image uint8 (height, width) as Markdown that needs no server, with what it shows in words."""
+    return f"![{text}](data:image/png;base64,{base64.b64encode(png_bytes(upscaled(grid))).decode()})"
 
 
 def _progress_bar() -> Progress:

@@ -50,6 +50,22 @@ class Promotion(BaseModel):
         return cls(version=version, promoted=False, reason=reason)
 
 
+class Links(BaseModel):
+    """Addresses of MLflow's pages; None where the store has no server, and where there is no such page.
+
+    Attributes:
+        run: The training run.
+        report: Its quality report.
+        version: The registered version.
+    """
+
+    model_config = ConfigDict(frozen=True)
+
+    run: str | None = None
+    report: str | None = None
+    version: str | None = None
+
+
 class Generated(BaseModel):
     """The result of generating images."""
 
@@ -83,5 +99,6 @@ class Summary(BaseModel):
     promoted: bool
     verdict: str
     tracking_uri: str
+    links: Links
     state_dir: Path
     resumed_from_epoch: int

@@ -55,7 +55,7 @@ def train(
             checkpoint = report.checkpoint
             folder.save(checkpoint)
             _record(checkpoint, folder, log)
-            display.finish_epoch(report.record)
+            display.finish_epoch(report.record, report.grid)
             speeds.append(report.record.metrics["images_per_second"])
     if checkpoint is None:
         raise AssertionError("a recipe has at least one epoch")

@@ -15,7 +15,7 @@ from mlflow.exceptions import MlflowException
 
 from dcgan.errors import ConfigurationError, TrackingError, mask_credentials
 from dcgan.files import TEMPORARY_PREFIX, atomic_file, exclusive_lock, first_line
-from tracking.tags import EXPERIMENT
+from tracking.tags import EXPERIMENT, MODEL_NAME, REPORT_PAGE, TRAINING_VIEW
 
 KIND = {"mlflow.experimentKind": "custom_model_development"}  # else the UI opens on traces of language models
 ANSWER_SECONDS = 5.0
@@ -52,9 +52,25 @@ class Store:
 
     def run_url(self, run_id: str) -> str | None:
         """Return the address of the run's page, None when the store has no server."""
+        return f"{self._run_page(run_id)}{TRAINING_VIEW}" if self.uri.startswith("http") else None
+
+    def report_url(self, run_id: str) -> str | None:
+        """Return the address of the run's report, None when the store has no server."""
         if not self.uri.startswith("http"):
             return None
-        return f"{mask_credentials(self.uri).rstrip('/')}/#/experiments/{self.experiment_id}/runs/{run_id}"
+        return f"{self._run_page(run_id)}/artifactPath/{REPORT_PAGE}{TRAINING_VIEW}"
+
+    def version_url(self, version: int) -> str | None:
+        """Return the address of the page of a version of the registered model, None when the store has no server."""
+        if not self.uri.startswith("http"):
+            return None
+        return f"{self._pages()}/models/{MODEL_NAME}/versions/{version}{TRAINING_VIEW}"
+
+    def _run_page(self, run_id: str) -> str:
+        return f"{self._pages()}/experiments/{self.experiment_id}/runs/{run_id}"
+
+    def _pages(self) -> str:
+        return f"{mask_credentials(self.uri).rstrip('/')}/#"
 
     def _experiment(self) -> str:
         experiment = self.client.get_experiment_by_name(EXPERIMENT)

@@ -38,6 +38,9 @@ FORCED = "dcgan.forced"
 BEST_EPOCH = "best_epoch"
 BEST_FRECHET_DISTANCE = "best_frechet_distance"
 
+# the end of an address of MLflow's pages: else a browser may show traces of language models
+TRAINING_VIEW = "?workflowType=machine_learning"
+
 # images and artifacts of a run
 SAMPLES = "samples"
 IMAGES = "images"  # MLflow's own folder of images

@@ -100,6 +100,23 @@ def test_the_watched_run_completes(deployed, smoke):
     assert run.data.params["beta_1"] == "0.25"
 
 
+def test_every_epoch_is_in_the_logs(deployed, smoke):
+    """The library's lines of each epoch are on the flow run's page, in what `--watch` prints and in the worker's log.
+
+    The progress is not among them: its artifact changes without an event.
+    """
+    logs = httpx.post(f"{deployed.prefect}/logs/filter", json={"logs": {"flow_run_id": {"any_": [smoke.id]}}}).json()
+    messages = [log["message"] for log in logs]
+    worker = "".join(path.read_text() for path in Path(deployed.state).glob("logs/worker-*.log"))
+    for epoch in (1, 2):
+        (line,) = (message for message in messages if message.startswith(f"Epoch {epoch} of 2: generator loss "))
+        assert "images/s" in line
+        assert worker.count(line) == 1
+        assert smoke.output.count(f"Epoch {epoch} of 2: generator loss ") == 1
+    assert "prefect.artifact.updated" not in smoke.output
+    assert "prefect.flow-run.Completed" in smoke.output
+
+
 def test_each_side_links_to_the_other(deployed, smoke):
     """The flow run has a link to the MLflow run, whose tags name the flow run and its address."""
     artifacts = {
@@ -108,8 +125,9 @@ def test_each_side_links_to_the_other(deployed, smoke):
             f"{deployed.prefect}/artifacts/filter", json={"artifacts": {"flow_run_id": {"any_": [smoke.id]}}}
         ).json()
     }
-    assert artifacts.keys() == {"mlflow-run", "training-progress", "training-summary"}
-    assert f"/runs/{smoke.run_id}" in artifacts["mlflow-run"]
+    assert artifacts.keys() == {"mlflow-run", "training-progress", "samples", "training-summary"}
+    assert f"/runs/{smoke.run_id}?workflowType=machine_learning" in artifacts["mlflow-run"]
+    assert f"/runs/{smoke.run_id}?workflowType=machine_learning)" in artifacts["training-summary"]
     assert artifacts["training-progress"] == 100
     (run,) = mlflow_runs(deployed, smoke.id)
     assert run.data.tags["prefect.flow_run_url"].endswith(f"/flow-run/{smoke.id}")

@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import Sequence
+from functools import partial
 from importlib.metadata import version
 from pathlib import Path
 
@@ -64,9 +65,9 @@ def test_help_of_a_flow_lists_its_parameters(name, state, capsys):
     schema = COMMANDS[name].flow.parameters.model_dump()["properties"]
     assert schema
     for parameter, field in schema.items():
-        assert f"--{parameter} " in shown
+        assert f"--{'set' if parameter == 'hyperparameters' else parameter} " in shown
         assert " ".join(field["description"].split()) in shown
-        if field.get("default") not in (None, False):
+        if field.get("default") not in (None, False, {}):
             assert f"[default: {field['default']}]" in shown
     assert "--summary PATH" in shown
     assert not state.exists()
@@ -146,8 +147,14 @@ def test_arguments(arguments, sentence, state, unchanged, error_line):
         ("worker", "Parameter --pool requires an argument. See dcgan worker --help."),
         ("ui --port 1", "Unknown option: --port. See dcgan ui --help."),
         ("env x", "Unexpected argument: x. See dcgan env --help."),
-        ("ui --summary x", "--summary and --debug are options of the flows: train, evaluate, promote, generate."),
-        ("deploy --debug", "--summary and --debug are options of the flows: train, evaluate, promote, generate."),
+        (
+            "ui --summary x",
+            f"--summary, --quiet and --debug are options of the flows: {', '.join(COMMANDS)}.",
+        ),
+        (
+            "deploy --debug",
+            f"--summary, --quiet and --debug are options of the flows: {', '.join(COMMANDS)}.",
+        ),
     ],
 )
 def test_arguments_of_operations(arguments, sentence, state, unchanged, error_line):
@@ -239,6 +246,21 @@ def test_debug_shows_the_traceback(capsys):
     written = capsys.readouterr().err
     assert "Traceback" in written
     assert written.endswith("error: The file x is bad.\n")
+
+
+@pytest.mark.usefixtures("prefect_server")
+def test_quiet_leaves_warnings_and_errors(request):
+    """With --quiet neither Prefect nor the library logs what is as it should be."""
+    logs = {name: logging.getLogger(name) for name in ("dcgan", "prefect")}
+    for log in logs.values():
+        request.addfinalizer(partial(log.setLevel, log.level))
+
+    def body():
+        for name in ("dcgan.train", "prefect.flow_runs", "prefect.task_runs"):
+            assert not logging.getLogger(name).isEnabledFor(logging.INFO), name
+            assert logging.getLogger(name).isEnabledFor(logging.WARNING), name
+
+    assert run_command(body, quiet=True, after_signal="") == 0
 
 
 def test_a_prefect_that_does_not_answer(state, free_port):

@@ -1,5 +1,6 @@
 """The pipeline as a flow, through a real Prefect server."""
 
+import base64
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -10,6 +11,7 @@ from prefect.client.schemas.objects import FlowRun
 from prefect.exceptions import ParameterTypeError
 
 from dcgan.errors import ConfigurationError, DataError, DeviceError, TrainingDivergedError
+from dcgan.images import read_png
 from dcgan.recipe import RECIPES
 from flows.cli import main
 from flows.train import dcgan
@@ -104,13 +106,20 @@ def test_every_task_is_completed_once(result):
 
 
 def test_prefect_shows_progress_and_result(result):
-    """The flow run has a progress artifact at 100 %, and a summary that names the MLflow run."""
+    """The flow run is named like the MLflow run, and shows the progress, the newest samples and a summary."""
     flow_run = flow_run_of(result.summary)
     with get_client(sync_client=True) as client:
         answer = client.request("POST", "/artifacts/filter", json={"flow_runs": {"id": {"any_": [str(flow_run.id)]}}})
-    artifacts = {artifact["key"]: artifact["data"] for artifact in answer.json()}
-    assert artifacts.keys() == {"training-progress", "training-summary"}
+    shown = {artifact["key"]: artifact for artifact in answer.json()}
+    artifacts = {key: artifact["data"] for key, artifact in shown.items()}
+    assert flow_run.name == "smoke-seed3"
+    assert artifacts.keys() == {"training-progress", "samples", "training-summary"}
     assert artifacts["training-progress"] == 100
+    assert shown["training-progress"]["description"] == "Epoch 1 of 1"
+    picture, line = artifacts["samples"].strip().split("\n\n")
+    grid = read_png(base64.b64decode(picture.removeprefix("![samples of epoch 1](data:image/png;base64,")[:-1]))
+    assert grid.shape == (336, 336)
+    assert line.startswith("Epoch 1: generator loss ")
     assert result.summary.run_id in artifacts["training-summary"]
 
 
@@ -201,8 +210,8 @@ def test_parameters_are_refused_before_anything_runs(state):
 def test_the_command_writes_its_summary_and_prints_the_result(result, small_folder, tmp_path, capsys):
     """`dcgan train` ends with exit code 0, its summary as JSON, and run, version and verdict on the terminal."""
     file = tmp_path / "new folder" / "summary.json"
-    arguments = ["--recipe", "smoke", "--epochs", "1", "--seed", "3", "--source", str(small_folder), "--device", "cpu"]
-    assert main(["train", *arguments, "--summary", str(file)]) == 0
+    arguments = ["--recipe", "smoke", "--set", "epochs=1", "--set", "beta_1=0.25", "--seed", "3", "--device", "cpu"]
+    assert main(["train", *arguments, "--source", str(small_folder), "--summary", str(file)]) == 0
     summary = Summary.model_validate_json(file.read_text())
     assert summary.weights_sha256 == result.summary.weights_sha256
     printed = capsys.readouterr().out

@@ -111,20 +111,26 @@ def test_deploy_reports_that_no_server_answers(state: Path, used_port: int) -> N
 
 
 def test_a_shell_evaluates_the_exports(tmp_path: Path) -> None:
-    """After `eval`, the shell knows servers, state folder and programs, and sends no telemetry; twice is the same."""
+    """After `eval`, the shell knows servers, state folder and programs, and sends no telemetry.
+
+    Evaluated twice, it is the same, to the length of its path.
+    """
     state = tmp_path / "a state's folder"
     environment = {**os.environ, "DCGAN_STATE": str(state)}
     for name in ("PREFECT_API_URL", "MLFLOW_TRACKING_URI", "PREFECT_HOME", *TELEMETRY_OFF):
         environment.pop(name, None)
     once = f'eval "$({sys.executable} -m operations.env)"'
     names = ("PREFECT_API_URL", "MLFLOW_TRACKING_URI", "DCGAN_STATE", "PREFECT_HOME", *TELEMETRY_OFF)
-    show = f'echo "{"|".join(f"${name}" for name in names)}"; command -v prefect'
+    show = f'echo "{"|".join(f"${name}" for name in names)}"; command -v prefect; echo "$PATH"'
     program = f"{once}; {show}; {once}; {show}"
     done = subprocess.run(
         ["sh", "-c", program], cwd=CHECKOUT, env=environment, capture_output=True, text=True, check=True
     )
+    programs = str(Path(sys.executable).parent)
+    others = [folder for folder in os.environ["PATH"].split(os.pathsep) if folder != programs]
     expected = [
         f"http://127.0.0.1:4200/api|http://127.0.0.1:5000|{state}|{state}/prefect|" + "|".join(TELEMETRY_OFF.values()),
-        str(Path(sys.executable).parent / "prefect"),
+        f"{programs}/prefect",
+        os.pathsep.join([programs, *others]),
     ]
     assert done.stdout.splitlines() == expected * 2

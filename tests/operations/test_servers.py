@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 from dcgan.errors import ConfigurationError
+from operations import ui
 from operations.servers import (
     Address,
     ServerSettings,
@@ -179,3 +180,20 @@ def test_passwords_are_passed_in_the_environment_alone(monkeypatch: pytest.Monke
     only_servers = {"PREFECT_SERVER_API_AUTH_STRING", "MLFLOW_AUTH_ADMIN_PASSWORD", "MLFLOW_BACKEND_STORE_URI"}
     assert only_servers <= first.keys()
     assert not only_servers & worker_environment(settings).keys()
+
+
+def test_the_lines_for_another_terminal(empty_environment: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where ports or folders are not the usual ones, the lines that are printed name them; passwords they do not."""
+    monkeypatch.delenv("DCGAN_STATE")
+    assert '\n  eval "$(make env)"\n' in ui.welcome(ServerSettings())
+    monkeypatch.setenv("DCGAN_STATE", "/somewhere/a b")
+    monkeypatch.setenv("PREFECT_API_URL", "http://127.0.0.1:4300/api")
+    monkeypatch.setenv("PREFECT_API_AUTH_STRING", "admin:planted")
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "postgresql://mlflow:planted@host/mlflow")
+    text = ui.welcome(ServerSettings())
+    places = (
+        "DCGAN_STATE='/somewhere/a b' MLFLOW_TRACKING_URI='postgresql://***@host/mlflow' "
+        "PREFECT_API_URL=http://127.0.0.1:4300/api"
+    )
+    assert f'\n  eval "$({places} make env)"\n' in text
+    assert "planted" not in text

@@ -7,6 +7,7 @@ import sys
 import textwrap
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from dcgan.training.checkpoint import EpochRecord
@@ -17,6 +18,7 @@ ROOT = Path(__file__).parents[2]
 
 PROGRAM = """
     import flows
+    import numpy as np
     from dcgan.training.checkpoint import EpochRecord
     from dcgan.training.loop import Progress
     from tasks.prefect_ui import ProgressDisplay
@@ -29,7 +31,8 @@ PROGRAM = """
         for epoch in (1, 2):
             for step in (5, 10):
                 display.show(Progress(epoch, 2, step, 10, 64, 0.75, 1.25, 320.0))
-            display.finish_epoch(EpochRecord(epoch=epoch, step=10 * epoch, finished_at=0, metrics=METRICS))
+            record = EpochRecord(epoch=epoch, step=10 * epoch, finished_at=0, metrics=METRICS)
+            display.finish_epoch(record, np.zeros((112, 112), np.uint8))
 """
 
 
@@ -74,6 +77,7 @@ def test_a_log_has_a_line_for_each_epoch(log):
     metrics = {"generator_loss": 0.5, "discriminator_loss": 1.5, "images_per_second": 320.4, "epoch_seconds": 2.04}
     with ProgressDisplay() as display:
         display.show(Progress(1, 2, 10, 10, 64, 0.5, 1.5, 320.0))
-        display.finish_epoch(EpochRecord(epoch=1, step=10, finished_at=0, metrics=metrics))
-    expected = "Epoch 1: generator loss 0.500, discriminator loss 1.500, 320 images/s, 2.0 s."
+        record = EpochRecord(epoch=1, step=10, finished_at=0, metrics=metrics)
+        display.finish_epoch(record, np.zeros((112, 112), np.uint8))
+    expected = "Epoch 1 of 2: generator loss 0.500, discriminator loss 1.500, 320 images/s, 2.0 s, 0:00:02 left."
     assert [record.message for record in log.records if record.name == "dcgan.train"] == [expected]
