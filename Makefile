@@ -5,7 +5,7 @@
 
 .DEFAULT_GOAL := help
 .SUFFIXES:
-.PHONY: help setup train test test-slow test-e2e test-browser check fix docs bench gpu-check chaos ui deploy env lock clean
+.PHONY: help setup train test test-slow test-e2e test-browser check fix docs bench gpu-check licenses audit chaos ui deploy env lock clean
 
 VENV := .venv
 RUN := $(VENV)/bin/python -m
@@ -78,6 +78,24 @@ bench: $(DEV) .venv-torch/installed  ## measure this machine, PyTorch beside it,
 
 gpu-check: $(VENV)/installed-gpu  ## measure this machine's GPU, check a killed run on it, and write benchmarks/results/gpu.json
 	$(RUN) benchmarks.gpu
+
+# Each of these four says its licence only in its LICENSE file (MIT, Apache, MIT), or offers a choice (Artistic or GPL).
+READ_BY_US := huey namex skops text-unidecode
+ALLOWED := MIT;BSD;Apache;ISC;Python Software Foundation;PSF;MPL-2.0;MPL 2.0
+
+licenses: .venv-audit/installed $(DEV)  ## refuse a dependency whose licence is not one of those that are allowed
+	.venv-audit/bin/pip-licenses --python $(VENV)/bin/python --from=mixed --partial-match --allow-only '$(ALLOWED)' \
+	  --ignore-packages $(READ_BY_US) --format=csv >/dev/null
+
+audit: licenses  ## check licences, and the locks for known vulnerabilities, for which PyPI is asked
+	.venv-audit/bin/pip-audit --strict --disable-pip --require-hashes \
+	  --requirement requirements/dev.txt --requirement requirements/gpu.txt
+
+# The auditors are no part of what they audit: an environment of their own, outside the locks.
+.venv-audit/installed: | $(VENV)/bin/activate
+	$(RUN) venv --clear .venv-audit
+	.venv-audit/bin/python -m pip install --quiet --disable-pip-version-check pip-audit==2.10.* pip-licenses==5.*
+	@touch $@
 
 # PyTorch is a peer to compare with, never a part: an environment of its own, outside the locks.
 .venv-torch/installed: | $(VENV)/bin/activate

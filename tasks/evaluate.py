@@ -68,8 +68,8 @@ def _side_by_side(
     is_champion = champion is not None and champion.number == version.number
     rival = None if is_champion else champion
     generators = {each.number: load_generator(context.store, each) for each in (version, rival) if each}
-    images = len(dataset.test[0])
-    logger.info("Evaluating %s, with %d images each.", " beside ".join(f"version {n}" for n in generators), images)
+    shown = " beside ".join(f"version {number}" for number in generators)
+    logger.info("Evaluating %s, with %s images each.", shown, f"{len(dataset.test[0]):,}")
     examiner = Examiner(dataset, references, context.settings.classifiers)
     candidate, *others = (examiner.examine(number, generator) for number, generator in generators.items())
     evaluation = examiner.compare(

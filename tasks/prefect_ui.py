@@ -50,7 +50,12 @@ def publish_run_link(run: TrainingRun) -> None:
     """Link the flow run to its MLflow run, where MLflow has a server to link to."""
     if run.url and FlowRunContext.get() is not None:
         with _if_prefect_answers("mlflow-run"):
-            create_link_artifact(run.url, link_text=f"MLflow run {run.run_id}", key="mlflow-run")
+            create_link_artifact(
+                run.url,
+                link_text=f"MLflow run {run.run_id}",
+                key="mlflow-run",
+                description="The training run in MLflow",
+            )
 
 
 def publish_promotion(promotion: Promotion) -> None:

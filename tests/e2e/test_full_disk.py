@@ -17,7 +17,7 @@ def test_a_full_disk_stops_with_a_sentence(tmp_path, small_folder):
     state = tmp_path / "state"
     arguments = ("--epochs", "1000", "--source", str(small_folder))
     with train_process(state, *arguments) as process:
-        read_until(process, "Epoch 2:")
+        read_until(process, "Epoch 2 of ")
         process.send_signal(signal.SIGINT)
         process.stderr.read()
         assert process.wait() == 130

@@ -23,7 +23,7 @@ def test_the_password_is_in_no_log_and_no_file(tmp_path, small_folder, server_fa
     with mlflow_server(server_folder) as (server, url):
         arguments = ("--debug", "--epochs", "3", "--source", str(small_folder))
         with train_process(state, *arguments, MLFLOW_TRACKING_URI=with_password(url)) as process:
-            log = read_until(process, "Epoch 1:")
+            log = read_until(process, "Epoch 1 of ")
             if server_fails:
                 server.stop()
             log += process.stderr.read().splitlines()

@@ -15,7 +15,7 @@ pytestmark = [pytest.mark.e2e, pytest.mark.timeout(900)]
 
 def epochs_in(lines: list[str]) -> list[int]:
     """Return the epochs whose end is logged."""
-    return [int(found[1]) for line in lines if (found := re.search(r"Epoch (\d+):", line))]
+    return [int(found[1]) for line in lines if (found := re.search(r"Epoch (\d+) of ", line))]
 
 
 def recorded(client: MlflowClient) -> int:
@@ -47,9 +47,9 @@ def test_mlflow_is_away_for_a_while(tmp_path, small_folder):
             tmp_path / "state", "--epochs", "1000", "--source", str(small_folder), MLFLOW_TRACKING_URI=url
         ) as process,
     ):
-        read_until(process, "Epoch 2:")
+        read_until(process, "Epoch 2 of ")
         server.stop()
-        log = read_until(process, "Epoch 5:")
+        log = read_until(process, "Epoch 5 of ")
         assert any(f"The MLflow server {url} does not answer (Connection refused)." in line for line in log)
         server.start()
         client = MlflowClient(url)
@@ -68,7 +68,7 @@ def test_mlflow_stays_away(tmp_path, small_folder):
     state = tmp_path / "state"
     with mlflow_server(tmp_path) as (server, url):
         with train_process(state, *arguments, MLFLOW_TRACKING_URI=url) as process:
-            read_until(process, "Epoch 2:")
+            read_until(process, "Epoch 2 of ")
             server.stop()
             log = process.stderr.read().splitlines()
             assert process.wait() == 1
@@ -98,9 +98,9 @@ def test_prefect_is_away_for_a_while(tmp_path, small_folder):
             tmp_path / "state", "--epochs", "6", "--source", str(small_folder), PREFECT_API_URL=url
         ) as process,
     ):
-        read_until(process, "Epoch 2:")
+        read_until(process, "Epoch 2 of ")
         server.stop()
-        read_until(process, "Epoch 4:")
+        read_until(process, "Epoch 4 of ")
         server.start()
         process.stderr.read()
         assert process.wait() == 0
@@ -117,7 +117,7 @@ def test_prefect_stays_away(tmp_path, small_folder):
             tmp_path / "state", "--epochs", "4", "--source", str(small_folder), PREFECT_API_URL=url, **environment
         ) as process,
     ):
-        read_until(process, "Epoch 2:")
+        read_until(process, "Epoch 2 of ")
         server.stop()
         log = process.stderr.read().splitlines()
         assert process.wait() == 1

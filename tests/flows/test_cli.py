@@ -9,6 +9,7 @@ import sys
 from collections.abc import Sequence
 from functools import partial
 from importlib.metadata import version
+from io import BytesIO, TextIOWrapper
 from pathlib import Path
 
 import httpx
@@ -19,6 +20,7 @@ from prefect.exceptions import ObjectNotFound, TerminationSignal
 from dcgan.errors import DataError
 from flows.cli import COMMANDS, main, run_command
 from tasks.context import open_context
+from tasks.results import Promotion
 from tasks.settings import Settings
 from tasks.sources import EXPECTED
 from tests.service_stack import CHECKOUT
@@ -248,6 +250,15 @@ def test_debug_shows_the_traceback(capsys):
     assert written.endswith("error: The file x is bad.\n")
 
 
+def test_a_terminal_without_a_character_gets_another(state, monkeypatch):
+    """Where standard output is not UTF-8, as in some locales, what cannot be written is replaced."""
+    output = BytesIO()
+    monkeypatch.setattr(sys, "stdout", TextIOWrapper(output, encoding="ascii", write_through=True))
+    assert main(["promote", "--help"]) == 0
+    COMMANDS["promote"].show(Promotion(version=1, promoted=False, reason="The Fréchet distance is 4.9 ± 0.3."))
+    assert output.getvalue().endswith(b"The Fr?chet distance is 4.9 ? 0.3.\n")
+
+
 @pytest.mark.usefixtures("prefect_server")
 def test_quiet_leaves_warnings_and_errors(request):
     """With --quiet neither Prefect nor the library logs what is as it should be."""
@@ -312,7 +323,7 @@ def test_a_signal_to_all_processes_ends_at_once(number, code, state, small_folde
         text=True,
         start_new_session=True,
     )
-    assert any("Epoch 1:" in line for line in process.stderr)
+    assert any("Epoch 1 of 1000:" in line for line in process.stderr)
     children = psutil.Process(process.pid).children(recursive=True)
     os.killpg(process.pid, number)
     written = process.stderr.read()
