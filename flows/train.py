@@ -72,6 +72,7 @@ def dcgan(  # noqa: PLR0913 - one for each field of the form
         from tasks.render import render
         from tasks.train import train
         from tasks.training_run import training_run
+        from tracking.runs import describe_result
 
     clock = StageClock()
     settings = read_settings()
@@ -102,6 +103,7 @@ def dcgan(  # noqa: PLR0913 - one for each field of the form
                 evaluation = evaluate(context, version, dataset, references, again=False)
                 run.lease.require()
                 promoted = promote_candidate(context, evaluation, promotion)
+        describe_result(context.store, run.run_id, version, promoted.reason, evaluated=bool(promoted.metrics))
         clock.lap("gate")
     summary = summarize(context, run, trained, promoted, clock.seconds)
     publish_summary(summary)

@@ -8,6 +8,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Literal
+from urllib.parse import quote
 
 from mlflow.entities import Dataset, DatasetInput, InputTag, Param, Run, ViewType
 from mlflow.exceptions import MlflowException
@@ -149,6 +150,17 @@ def end_run(store: Store, run_id: str, outcome: Outcome, note: str = "") -> None
         if note:
             store.client.set_tag(run_id, MLFLOW_RUN_NOTE, f"{FAILURE_NOTE}{note}")
         store.client.set_terminated(run_id, outcome)
+
+
+def describe_result(store: Store, run_id: str, version: int, verdict: str, *, evaluated: bool) -> None:
+    """Give a run a description for its page: the verdict, its sample grid, its version and report; a user's stays."""
+    if get_run(store, run_id).data.tags.get(MLFLOW_RUN_NOTE):
+        return
+    name = f"{tags.MODEL_NAME}, version {version}"
+    links = {name: store.version_url(version), **({"report": store.report_url(run_id)} if evaluated else {})}
+    shown = " · ".join(f"[{text}]({url})" if url else text for text, url in links.items())
+    picture = f"get-artifact?path={quote(tags.SAMPLE_GRID, safe='')}&run_uuid={run_id}"
+    tag_run(store, run_id, {MLFLOW_RUN_NOTE: f"{verdict}\n\n![sample grid]({picture})\n\n{shown}\n"})
 
 
 def get_run(store: Store, run_id: str) -> Run:

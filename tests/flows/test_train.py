@@ -91,6 +91,9 @@ def test_the_summary_describes_the_run(result):
     assert run.info.status == "FINISHED"
     assert run.data.metrics["generator_loss"] == summary.metrics["generator_loss"]
     assert (run.data.params["beta_1"], run.data.params["epochs"]) == ("0.25", "1")
+    note = run.data.tags["mlflow.note.content"]
+    assert note.startswith(f"{summary.verdict}\n\n![sample grid](get-artifact?path=report%2Fsamples.png&run_uuid=")
+    assert note.endswith(f"\n{MODEL_NAME}, version 1\n")
 
 
 def test_every_task_is_completed_once(result):
