@@ -170,6 +170,19 @@ def test_the_loss_is_noticed_in_the_background(begin, monkeypatch):
                 loser.close()
 
 
+def test_the_machines_load_is_recorded_until_the_loss(begin, store):
+    """MLflow's monitor of the machine ends with the training that lost its run."""
+    with ExitStack() as loser:
+        first = loser.enter_context(begin("a", flow_run="f"))
+        with begin("b", flow_run="f"):
+            with pytest.raises(LeaseLostError), runs.system_metrics(store, first.run_id):
+                assert [each for each in threading.enumerate() if each.name == "SystemMetricsMonitor"]
+                first.lease.require()
+            assert not [each for each in threading.enumerate() if each.name == "SystemMetricsMonitor"]
+            with pytest.raises(Abort):
+                loser.close()
+
+
 def test_nothing_is_recorded_after_the_loss(trained, unregistered_run):
     """An epoch is recorded only by the holder."""
     store = trained.context.store
