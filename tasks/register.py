@@ -10,7 +10,7 @@ from prefect.cache_policies import NO_CACHE
 
 from dcgan.data.dataset import Manifest
 from dcgan.errors import ModelError
-from dcgan.export import export_saved_model, selected_generator
+from dcgan.export import export_generator, selected_generator
 from dcgan.recipe import LATENT_SIZE
 from dcgan.rng import fixed_latents
 from dcgan.training.checkpoint import Checkpoint
@@ -43,8 +43,8 @@ def register(context: Context, run: TrainingRun, dataset: Manifest, checkpoint: 
     if version is None:
         run.lease.require()
         with tempfile.TemporaryDirectory(prefix="dcgan-") as temporary:
-            export_saved_model(generator, Path(temporary) / "saved_model")
-            upload_folder(store, run.run_id, Path(temporary) / "saved_model", SERVING)
+            export_generator(generator, Path(temporary) / "export")
+            upload_folder(store, run.run_id, Path(temporary) / "export", SERVING)
         description, tags = _description(run, dataset, checkpoint), _tags(run, dataset, checkpoint)
         model_id = registry.log_generator(store, run.run_id, generator, latents)
         run.lease.require()

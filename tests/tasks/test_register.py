@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 import yaml
+from onnxruntime import InferenceSession
 
 from dcgan.errors import ModelError
 from dcgan.export import selected_generator
@@ -58,6 +59,14 @@ def test_the_saved_model_serves_by_name(trained, expected):
     serve = tf.saved_model.load(folder).signatures["serving_default"]
     served = serve(latents=tf.constant(latents))["images"]
     np.testing.assert_allclose(served.numpy(), images, rtol=0, atol=1e-5)
+
+
+def test_the_onnx_file_is_beside_it(trained, expected):
+    """The ONNX file of the same artifact gives the trained generator's images."""
+    latents, images = expected
+    file = trained.context.store.client.download_artifacts(trained.run.run_id, "serving/1/generator.onnx")
+    (served,) = InferenceSession(file).run(["images"], {"latents": latents})
+    np.testing.assert_allclose(served, images, rtol=0, atol=1e-5)
 
 
 def test_the_version_tells_where_it_came_from(trained):
