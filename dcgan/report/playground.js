@@ -174,7 +174,8 @@ async function start() {
   const radios = [...document.querySelectorAll("input[name=sample]")], sliders = [...document.querySelectorAll(".direction input")];
   const gridCanvases = radios.map(radio => radio.parentElement.querySelector("canvas"));
   const stripCanvases = [...document.querySelectorAll(".strip canvas")];
-  let samples = [], shownSeed = 0, work = 0, scheduled = false;
+  let samples = [], shownSeed = 0, scheduled = false;
+  let gridWork = 0, stripWork = 0;  // what is being drawn stops when newer work begins
 
   const selected = () => radios.findIndex(radio => radio.checked);
   const between = share => interpolate(samples[selected()], samples[target.value - 1], share);
@@ -204,9 +205,9 @@ async function start() {
     requestAnimationFrame(() => { scheduled = false; show(); });
   }
 
-  async function drawAll(canvases, latentsOf, mine) {
+  async function drawAll(canvases, latentsOf, isCurrent) {
     for (let i = 0; i < canvases.length; i++) {
-      if (mine !== work) return false;
+      if (!isCurrent()) return false;
       draw(canvases[i], run(network, latentsOf(i)));
       await pause();
     }
@@ -214,19 +215,19 @@ async function start() {
   }
 
   async function select() {
-    const mine = ++work;
+    const mine = ++stripWork;
     for (const option of target.options) option.disabled = option.index === selected();
     if (target.selectedIndex === selected()) target.selectedIndex = (selected() + 1) % SAMPLES;
     show();
-    await drawAll(stripCanvases, i => between(i / (STRIP - 1)), mine);
+    await drawAll(stripCanvases, i => between(i / (STRIP - 1)), () => mine === stripWork);
   }
 
   async function useSeed(seed) {
-    const mine = ++work, began = performance.now();
+    const mine = ++gridWork, began = performance.now();
     shownSeed = seed;
     samples = latentsOfSeed(seed);
     show();
-    if (!await drawAll(gridCanvases, i => samples[i], mine)) return;
+    if (!await drawAll(gridCanvases, i => samples[i], () => mine === gridWork)) return;
     const milliseconds = (performance.now() - began) / SAMPLES;
     element("status").textContent = `Sixteen images of seed ${seed}, ${milliseconds.toFixed(0)} ms each in this browser.`;
     await select();

@@ -11,11 +11,11 @@ from collections.abc import Mapping
 
 import keras
 import numpy as np
-from markupsafe import Markup
 
 from dcgan.images import GRID_SIDE
 from dcgan.report.templates import TEMPLATES, environment
 
+NORMALIZED = ("project", "refine", "to_14x14")  # layers before a batch normalization and a leaky rectifier
 DIRECTIONS = 6
 BLOCK = 4  # output channels that the script computes together
 COMPRESSION = 1  # the mantissas' bytes are noise, and those of the exponents are small at any level
@@ -39,15 +39,12 @@ def render_playground(generator: keras.Model, title: str, facts: Mapping[str, st
             facts=facts,
             side=GRID_SIDE,
             directions=DIRECTIONS,
-            script=Markup(script),  # noqa: S704 - a file of this package
+            script=script,
             script_digest=base64.b64encode(hashlib.sha256(script.encode()).digest()).decode(),
             slopes=[float(generator.get_layer(f"{name}_relu").negative_slope) for name in NORMALIZED],
             weights=packed_weights(generator),
         )
     )
-
-
-NORMALIZED = ("project", "refine", "to_14x14")  # each followed by a batch normalization and a leaky rectifier
 
 
 def packed_weights(generator: keras.Model) -> str:

@@ -219,6 +219,7 @@ def test_a_seed_gives_its_samples_again(opened):
     """A new seed gives other samples, the former one the same again, and what is not a seed nothing."""
     first = pixels(opened, ".samples label:nth-child(16) canvas")
     opened.get_by_role("button", name="New seed").click()
+    opened.locator(".samples label").nth(2).click()  # while they are drawn
     seed = opened.get_by_label("Seed", exact=True)
     expect(opened.locator("#status")).to_contain_text(f"Sixteen images of seed {seed.input_value()},")
     assert not np.array_equal(pixels(opened, ".samples label:nth-child(16) canvas"), first)
