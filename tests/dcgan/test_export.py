@@ -188,8 +188,11 @@ sys.exit("this process can import the project")
 
 @pytest.mark.parametrize(
     "changes",
-    [{}, {"precision": "mixed_bfloat16", "convolution": "direct"}, {"convolution": "dft", "negative_slope": 0.3}],
-    ids=["fast", "mixed", "dft"],
+    [
+        pytest.param({}, id="fast"),
+        pytest.param({"precision": "mixed_bfloat16"}, id="mixed", marks=pytest.mark.slow),
+        pytest.param({"convolution": "dft", "negative_slope": 0.3}, id="dft", marks=pytest.mark.slow),
+    ],
 )
 def test_onnx_runtime_gives_the_same_images(changes, tmp_path):
     """ONNX Runtime, without this project or TensorFlow, gives the generator's images in any batch, of any recipe."""
