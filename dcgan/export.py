@@ -1,15 +1,19 @@
-"""The generator of a checkpoint, and its export for TensorFlow Serving."""
+"""The generator of a checkpoint, and its export for TensorFlow Serving and ONNX Runtime."""
 
 from pathlib import Path
 
 import keras
 import tensorflow as tf
+import tf2onnx
 
 from dcgan.files import atomic_folder
 from dcgan.model.ema import EmaGenerator, assign_weights
 from dcgan.model.networks import build_generator
 from dcgan.recipe import LATENT_SIZE
 from dcgan.training.checkpoint import Checkpoint
+
+ONNX_FILE = "generator.onnx"
+ONNX_OPSET = 17  # ONNX Runtime has it since 1.12, of 2022
 
 
 def selected_generator(checkpoint: Checkpoint) -> keras.Model:
@@ -22,18 +26,30 @@ def selected_generator(checkpoint: Checkpoint) -> keras.Model:
     return EmaGenerator(configuration.recipe, configuration.seed).generator(checkpoint.arrays)
 
 
-def export_saved_model(generator: keras.Model, folder: Path) -> None:
-    """Write `generator` as a TensorFlow SavedModel, complete or not at all.
+def export_generator(generator: keras.Model, folder: Path) -> None:
+    """Write `generator` as a TensorFlow SavedModel with a file `generator.onnx` in it, complete or not at all.
 
-    Its signature `serving_default` takes `latents` float32 (n, 100) and gives `images` float32 (n, 28, 28, 1) in
-    [-1, 1]. TensorFlow Serving expects `folder` to be a number below the model's own folder.
+    Both take `latents` float32 (n, 100) and give `images` float32 (n, 28, 28, 1) in [-1, 1], for any n; the signature
+    of the SavedModel is `serving_default`. TensorFlow Serving expects `folder` to be a number below the model's own
+    folder, and does not read files in it that it does not know.
     """
+    latents_spec = tf.TensorSpec((None, LATENT_SIZE), tf.float32, name="latents")
+
+    def serve(latents: tf.Tensor) -> dict[str, tf.Tensor]:
+        return {"images": generator(latents, training=False)}
+
     archive = keras.export.ExportArchive()
     archive.track(generator)
-    archive.add_endpoint(
-        "serving_default",
-        lambda latents: {"images": generator(latents, training=False)},
-        input_signature=[tf.TensorSpec((None, LATENT_SIZE), tf.float32, name="latents")],
-    )
+    archive.add_endpoint("serving_default", serve, input_signature=[latents_spec])
     with atomic_folder(folder) as temporary:
         archive.write_out(temporary, verbose=False)
+        (temporary / ONNX_FILE).write_bytes(_onnx_bytes(serve, latents_spec))
+
+
+def _onnx_bytes(serve: object, latents_spec: tf.TensorSpec) -> bytes:
+    function = tf.function(serve, input_signature=[latents_spec], autograph=False)
+    model, _ = tf2onnx.convert.from_function(function, input_signature=[latents_spec], opset=ONNX_OPSET)
+    for value in (*model.graph.input, *model.graph.output):
+        value.type.tensor_type.shape.dim[0].dim_param = "n"
+    content: bytes = model.SerializeToString()
+    return content

@@ -51,6 +51,19 @@ def generated_batches(generator: Generator, seed: int, stream: Stream, count: in
         yield images[: count - index * BATCH_ROWS]
 
 
+def require_latents(latents: np.ndarray) -> None:
+    """Refuse latents that a generator would answer with nothing, with NaN, or with an error of TensorFlow's.
+
+    Raises:
+        DataError: They are not float32 (n, 100) with n at least 1, or not all finite.
+    """
+    expected = f"float32 (n, {LATENT_SIZE}) with n at least 1, all finite"
+    if latents.dtype != np.float32 or latents.ndim != 2 or latents.shape[1] != LATENT_SIZE or len(latents) == 0:
+        raise DataError(f"The latents are {latents.dtype} {latents.shape}; expected {expected}.")
+    if not np.isfinite(latents).all():
+        raise DataError(f"The latents are not all finite; expected {expected}.")
+
+
 def spherical_interpolation(start: np.ndarray, end: np.ndarray, fractions: np.ndarray) -> np.ndarray:
     """Return sin((1 - t) Ω) / sin Ω · start + sin(t Ω) / sin Ω · end for each fraction t, where Ω is their angle.
 

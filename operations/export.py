@@ -1,18 +1,18 @@
-"""`dcgan export`: write a registered generator as a TensorFlow SavedModel."""
+"""`dcgan export`: write a registered generator as a TensorFlow SavedModel and as an ONNX file."""
 
 import sys
 from argparse import ArgumentParser
 from pathlib import Path
 
 from dcgan.errors import ConfigurationError, DcganError
-from dcgan.export import export_saved_model
+from dcgan.export import ONNX_FILE, export_generator
 from tasks.context import open_context
 from tasks.settings import read_settings
 from tracking.registry import load_network, resolve
 
 
 def export(version: str, out: Path) -> None:
-    """Write a version as a SavedModel with the signature that `dcgan.export` gives it.
+    """Write a version as a SavedModel and an ONNX file, with the names that `dcgan.export` gives inputs and outputs.
 
     Raises:
         ConfigurationError: The folder exists.
@@ -22,8 +22,8 @@ def export(version: str, out: Path) -> None:
         raise ConfigurationError(f"{out}: exists already; expected the name of a new folder.")
     store = open_context(read_settings()).store
     found = resolve(store, version)
-    export_saved_model(load_network(store, found), out)
-    sys.stdout.write(f"Version {found.number} is a SavedModel in {out}.\n")
+    export_generator(load_network(store, found), out)
+    sys.stdout.write(f"Version {found.number} is a SavedModel in {out}, and an ONNX file in {out / ONNX_FILE}.\n")
 
 
 def main(arguments: list[str]) -> int:

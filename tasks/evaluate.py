@@ -8,12 +8,15 @@ from prefect.cache_policies import NO_CACHE
 from dcgan.data.dataset import Dataset
 from dcgan.evaluation.examine import Examiner, References
 from dcgan.evaluation.gate import Evaluation
+from dcgan.report.model_card import with_evaluation
 from dcgan.report.render import ReportPage, SampleImages, render_report, sample_images, shown_metrics
 from tasks.context import Context
 from tasks.prefect_ui import publish_evaluation
 from tracking.evaluations import record_evaluation, recorded_curves, recorded_evaluation, version_facts
-from tracking.registry import Version, aliased, load_generator, resolve
-from tracking.tags import BEST_EPOCH, CHAMPION, MODEL_NAME, REPORT_PAGE
+from tracking.registry import Version, aliased, get_description, load_generator, resolve, set_description
+from tracking.runs import artifact_link, upload_text, with_relative_links
+from tracking.store import Store
+from tracking.tags import BEST_EPOCH, CHAMPION, MODEL_CARD, MODEL_NAME, REPORT_PAGE
 
 logger = logging.getLogger("dcgan.evaluate")
 
@@ -45,12 +48,25 @@ def evaluate(
     evaluation, samples = _side_by_side(context, version, champion, dataset, references)
     url = None
     if evaluation.same_dataset:
+        _update_model_card(store, version, evaluation)
         record_evaluation(store, version, evaluation, _report(context, version, dataset, evaluation, samples))
         if version.run_id:
             url = store.report_url(version.run_id)
             logger.info("The report is %s.", url or f"{REPORT_PAGE} of the MLflow run {version.run_id}")
     publish_evaluation(evaluation, url)
     return evaluation
+
+
+def _update_model_card(store: Store, version: Version, evaluation: Evaluation) -> None:
+    """Put the metrics of the evaluation into the model card, which is the version's description and an artifact."""
+    if not version.run_id:
+        return
+    before = get_description(store, version.number)
+    card = with_evaluation(before, evaluation, artifact_link(version.run_id, REPORT_PAGE))
+    if card != before:
+        # the description last: killed in between, the next evaluation writes both
+        upload_text(store, version.run_id, with_relative_links(card), MODEL_CARD)
+        set_description(store, version.number, card)
 
 
 def _is_current(recorded: Evaluation, dataset: Dataset, champion: Version | None) -> bool:

@@ -2,6 +2,7 @@
 
 import logging
 import tempfile
+from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
@@ -10,17 +11,34 @@ from prefect.cache_policies import NO_CACHE
 
 from dcgan.data.dataset import Manifest
 from dcgan.errors import ModelError
-from dcgan.export import export_saved_model, selected_generator
+from dcgan.export import export_generator, selected_generator
+from dcgan.files import atomic_file
 from dcgan.recipe import LATENT_SIZE
+from dcgan.report.model_card import Links, model_card
+from dcgan.report.playground import render_playground
 from dcgan.rng import fixed_latents
 from dcgan.training.checkpoint import Checkpoint
+from dcgan.training.run_folder import RunFolder
 from tasks.context import Context
 from tasks.flow_run import flow_run_tags
 from tasks.training_run import TrainingRun
 from tracking import registry
-from tracking.runs import upload_folder
+from tracking.evaluations import SHOWN_DIGITS
+from tracking.runs import artifact_link, upload_folder, with_relative_links
 from tracking.store import Store
-from tracking.tags import DATASET_DIGEST, FLOW_RUN_URL, RECIPE, SAMPLE_GRID, SEED, SERVING, WEIGHTS_SHA256
+from tracking.tags import (
+    DATASET_DIGEST,
+    FLOW_RUN_URL,
+    MODEL_CARD,
+    MODEL_NAME,
+    PLAYGROUND,
+    RECIPE,
+    REPORT,
+    SAMPLE_GRID,
+    SEED,
+    SERVING,
+    WEIGHTS_SHA256,
+)
 
 logger = logging.getLogger("dcgan.register")
 
@@ -43,15 +61,49 @@ def register(context: Context, run: TrainingRun, dataset: Manifest, checkpoint: 
     if version is None:
         run.lease.require()
         with tempfile.TemporaryDirectory(prefix="dcgan-") as temporary:
-            export_saved_model(generator, Path(temporary) / "saved_model")
-            upload_folder(store, run.run_id, Path(temporary) / "saved_model", SERVING)
-        description, tags = _description(run, dataset, checkpoint), _tags(run, dataset, checkpoint)
+            export_generator(generator, Path(temporary) / "export")
+            upload_folder(store, run.run_id, Path(temporary) / "export", SERVING)
         model_id = registry.log_generator(store, run.run_id, generator, latents)
+        card = model_card(dataset, checkpoint, _links(run, model_id))
+        page = render_playground(generator, f"{MODEL_NAME}: playground", _facts(run, dataset, checkpoint))
+        _upload_report(store, run, {PLAYGROUND: page, MODEL_CARD: with_relative_links(card)})
         run.lease.require()
-        version = registry.register_generator(store, run.run_id, model_id, description, tags)
+        version = registry.register_generator(store, run.run_id, model_id, card, _tags(run, dataset, checkpoint))
     _require_equal_images(store, version, latents, np.asarray(generator(latents, training=False)))
     logger.info("Registered %s.", registry.model_uri(version))
     return version
+
+
+def _upload_report(store: Store, run: TrainingRun, texts: Mapping[str, str]) -> None:
+    """Add texts to the run's report, on this machine and in MLflow; `texts` has them by the artifacts' paths."""
+    folder = RunFolder(run.folder).report
+    for path, text in texts.items():
+        with atomic_file(folder / Path(path).name) as file:
+            file.write_text(text, encoding="utf-8")
+    upload_folder(store, run.run_id, folder, REPORT)
+
+
+def _links(run: TrainingRun, model_id: str) -> Links:
+    return Links(
+        model=f"models:/{model_id}",
+        sample_grid=artifact_link(run.run_id, SAMPLE_GRID),
+        playground=artifact_link(run.run_id, PLAYGROUND),
+        run=run.run_id,
+        flow_run=flow_run_tags().get(FLOW_RUN_URL),
+    )
+
+
+def _facts(run: TrainingRun, dataset: Manifest, checkpoint: Checkpoint) -> dict[str, str]:
+    """Return where the generator came from, by name."""
+    recipe = run.configuration.recipe
+    return {
+        "Recipe": recipe.name,
+        "Seed": str(run.configuration.seed),
+        "Epoch": f"{checkpoint.selected.epoch} of {checkpoint.epoch}",
+        "Dataset": f"{dataset.source} ({dataset.digest[:SHOWN_DIGITS]})",
+        "Weights": checkpoint.weights_sha256()[:SHOWN_DIGITS],
+        "MLflow run": run.run_id,
+    }
 
 
 def _require_equal_images(store: Store, number: int, latents: np.ndarray, expected: np.ndarray) -> None:
@@ -72,23 +124,3 @@ def _tags(run: TrainingRun, dataset: Manifest, checkpoint: Checkpoint) -> dict[s
         WEIGHTS_SHA256: checkpoint.weights_sha256(),
         **flow_run_tags(),
     }
-
-
-def _description(run: TrainingRun, dataset: Manifest, checkpoint: Checkpoint) -> str:
-    """Return the version's page as Markdown: where it came from, its sample grid and its metrics."""
-    recipe, seed = run.configuration.recipe, run.configuration.seed
-    images = min(dataset.train.rows, recipe.max_images or dataset.train.rows)
-    flow_run = flow_run_tags().get(FLOW_RUN_URL)
-    selected = checkpoint.selected
-    rows = "\n".join(f"| {name.replace('_', ' ')} | {value:,.4g} |" for name, value in selected.metrics.items())
-    return f"""Trained by recipe `{recipe.name}`, seed {seed}, {checkpoint.epoch} epochs, on {images:,} images
-of {dataset.source} (digest `{dataset.digest[:12]}`).
-
-![sample grid of epoch {selected.epoch}](get-artifact?path={SAMPLE_GRID.replace("/", "%2F")}&run_uuid={run.run_id})
-
-| registered: epoch {selected.epoch} | |
-|---|---|
-{rows}
-
-MLflow run `{run.run_id}`{f" · [Prefect flow run]({flow_run})" if flow_run else ""}
-"""

@@ -24,7 +24,7 @@ from pydantic import BaseModel, ConfigDict
 
 from dcgan.errors import ModelError, TrackingError
 from dcgan.files import first_line, sha256_of_file
-from dcgan.generation import Generator
+from dcgan.generation import Generator, require_latents
 from dcgan.recipe import IMAGE_SHAPE, LATENT_SIZE
 from tracking.create import create_once
 from tracking.store import Store, tolerated_absence, translated_errors
@@ -192,6 +192,8 @@ def aliased(store: Store, alias: str) -> Version | None:
 def load_generator(store: Store, version: Version) -> Generator:
     """Return a version as a function from latents float32 (n, 100) to images float32 (n, 28, 28, 1) in [-1, 1].
 
+    The function raises DataError for latents that are not finite, of another form, or none.
+
     Raises:
         ModelError: Its files are missing or damaged, or it is not a generator.
     """
@@ -204,6 +206,7 @@ def load_generator(store: Store, version: Version) -> Generator:
         raise _unusable(version, f"TensorFlow cannot run it: {first_line(error)}") from error
 
     def generate(latents: np.ndarray) -> np.ndarray:
+        require_latents(latents)
         images: np.ndarray = run(latents).numpy()
         return images
 
@@ -231,6 +234,21 @@ def require_generator(store: Store, version: Version) -> None:
     """
     with _verified_files(store, version):
         pass
+
+
+# --- description
+
+
+def get_description(store: Store, number: int) -> str:
+    """Return the Markdown text of a version's page."""
+    with translated_errors(store.uri):
+        return store.client.get_model_version(MODEL_NAME, str(number)).description or ""
+
+
+def set_description(store: Store, number: int, text: str) -> None:
+    """Replace the Markdown text of a version's page."""
+    with translated_errors(store.uri):
+        store.client.update_model_version(MODEL_NAME, str(number), description=text)
 
 
 # --- aliases

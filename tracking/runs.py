@@ -3,6 +3,7 @@
 import json
 import logging
 import platform
+import re
 import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -194,6 +195,22 @@ def upload_folder(store: Store, run_id: str, folder: Path, artifact_path: str) -
     """Upload the files of a folder as artifacts of a run; files of the same names are replaced."""
     with translated_errors(store.uri):
         store.client.log_artifacts(run_id, str(folder), artifact_path)
+
+
+def upload_text(store: Store, run_id: str, text: str, artifact_path: str) -> None:
+    """Upload a text as an artifact of a run; a file of the same name is replaced."""
+    with translated_errors(store.uri):
+        store.client.log_text(run_id, text, artifact_path)
+
+
+def artifact_link(run_id: str, artifact_path: str) -> str:
+    """Return the address of an artifact for a text that MLflow's pages show."""
+    return f"get-artifact?path={artifact_path.replace('/', '%2F')}&run_uuid={run_id}"
+
+
+def with_relative_links(text: str) -> str:
+    """Return a text whose links to artifacts lead to files in the folder of its own file."""
+    return re.sub(r"get-artifact\?path=(?:[\w.-]+%2F)*([\w.-]+)&run_uuid=\w+", r"\1", text)
 
 
 @contextmanager

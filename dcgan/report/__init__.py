@@ -1,4 +1,4 @@
-"""Renders the quality of a generator as one self-contained HTML file: values in, a string out.
+"""Renders a generator and its quality as self-contained HTML files: values in, a string out.
 
 Python computes the values and draws the charts; the templates beside it lay them out, and escape every text.
 """

@@ -4,12 +4,10 @@ import base64
 import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from pathlib import Path
 from types import MappingProxyType
 from typing import NamedTuple
 
 import numpy as np
-from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from dcgan.evaluation.features import Role, display_role
 from dcgan.evaluation.gate import Verdict
@@ -20,6 +18,7 @@ from dcgan.generation import Generator, closed_walk
 from dcgan.images import GRID_SIDE, animation_bytes, image_grid, png_bytes, to_uint8
 from dcgan.recipe import LATENT_SIZE
 from dcgan.report.chart import Chart, Curve, draw_chart
+from dcgan.report.templates import environment
 from dcgan.rng import fixed_latents
 
 STEPS = 8  # from one fixed latent vector to the next
@@ -96,24 +95,25 @@ class ReportPage:
 
 def render_report(page: ReportPage) -> str:
     """Return the HTML, with no script and nothing to load; every text is escaped."""
-    environment = Environment(
-        loader=FileSystemLoader(Path(__file__).parent),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    environment.filters.update(
-        display_name=display_name, display_role=display_role, image=image_url, grid=grid_url, walk=walk_url
-    )
-    return environment.get_template("report.html").render(
-        page=page,
-        steps=STEPS,
-        whisker=WHISKER,
-        descriptions={name: field.description for name, field in QualityReport.model_fields.items()},
-        dots={role: distance_dots(columns) for role, columns in page.classifiers.items()},
-        charts=list(_charts(page)),
-        epochs=sorted({epoch for name in shown_metrics() for epoch in page.history.get(name, ())}),
+    filters = {
+        "display_name": display_name,
+        "display_role": display_role,
+        "image": image_url,
+        "grid": grid_url,
+        "walk": walk_url,
+    }
+    return (
+        environment(**filters)
+        .get_template("report.html")
+        .render(
+            page=page,
+            steps=STEPS,
+            whisker=WHISKER,
+            descriptions={name: field.description for name, field in QualityReport.model_fields.items()},
+            dots={role: distance_dots(columns) for role, columns in page.classifiers.items()},
+            charts=list(_charts(page)),
+            epochs=sorted({epoch for name in shown_metrics() for epoch in page.history.get(name, ())}),
+        )
     )
 
 

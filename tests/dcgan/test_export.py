@@ -11,13 +11,14 @@ from typing import Any
 
 import keras
 import numpy as np
+import onnxruntime
 import pytest
 import tensorflow as tf
 
-from dcgan.export import export_saved_model
+from dcgan.export import export_generator
 from dcgan.files import TEMPORARY_PREFIX
 from dcgan.model.ema import EmaGenerator
-from dcgan.recipe import LATENT_SIZE, SMOKE
+from dcgan.recipe import LATENT_SIZE, SMOKE, Recipe
 from dcgan.rng import Stream, fixed_latents, numpy_generator
 from dcgan.training.step import Gan
 
@@ -28,10 +29,9 @@ TOLERANCE = 5e-5  # of pixels in [-1, 1]: the Fourier domain rounds in other pla
 RECIPE = SMOKE.model_copy(update={"ema_half_life_images": None})
 
 
-@pytest.fixture(scope="module")
-def gan() -> Gan:
+def changed_gan(recipe: Recipe) -> Gan:
     """Return a model all of whose arrays differ from their initial values, as after training."""
-    gan = Gan(RECIPE, 5, np.zeros((64, 28, 28, 1), np.float32))
+    gan = Gan(recipe, 5, np.zeros((64, 28, 28, 1), np.float32))
     noise = numpy_generator(5, Stream.LATENTS)
     # factors near 1 keep variances positive; offsets move what begins as zero
     changed = {
@@ -43,6 +43,12 @@ def gan() -> Gan:
 
 
 @pytest.fixture(scope="module")
+def gan() -> Gan:
+    """Return a changed model of the recipe."""
+    return changed_gan(RECIPE)
+
+
+@pytest.fixture(scope="module")
 def generator(gan) -> keras.Model:
     """Return the generator of the model's state."""
     return EmaGenerator(RECIPE, 5).generator(gan.state())
@@ -50,9 +56,9 @@ def generator(gan) -> keras.Model:
 
 @pytest.fixture(scope="module")
 def saved_model(generator, tmp_path_factory) -> Path:
-    """Return the folder of the generator as a SavedModel."""
+    """Return the folder of the exported generator."""
     folder = tmp_path_factory.mktemp("serving") / "dcgan-generator" / "1"
-    export_saved_model(generator, folder)
+    export_generator(generator, folder)
     return folder
 
 
@@ -158,6 +164,54 @@ def test_saved_model_cli_can_run_it(saved_model, gan, tmp_path):
     require_images(np.load(tmp_path / "out" / "images.npy"), gan)
 
 
+ONNX_RUNTIME = """
+import sys
+sys.path.append(sys.argv.pop(1))
+import numpy as np
+import onnxruntime
+
+session = onnxruntime.InferenceSession(sys.argv[1])
+(latents,), (images,) = session.get_inputs(), session.get_outputs()
+assert (latents.name, latents.type, latents.shape) == ("latents", "tensor(float)", ["n", 100])
+assert (images.name, images.type, images.shape) == ("images", "tensor(float)", ["n", 28, 28, 1])
+inputs = np.load(sys.argv[2])
+np.save(sys.argv[3], session.run(["images"], {"latents": inputs})[0])
+np.save(sys.argv[4], session.run(["images"], {"latents": inputs[:1]})[0])
+assert not {"dcgan", "tensorflow", "keras"} & set(sys.modules)
+try:
+    import dcgan
+except ImportError:
+    sys.exit()
+sys.exit("this process can import the project")
+"""
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        pytest.param({}, id="fast"),
+        pytest.param({"precision": "mixed_bfloat16"}, id="mixed", marks=pytest.mark.slow),
+        pytest.param({"convolution": "dft", "negative_slope": 0.3}, id="dft", marks=pytest.mark.slow),
+    ],
+)
+def test_onnx_runtime_gives_the_same_images(changes, tmp_path):
+    """ONNX Runtime, without this project or TensorFlow, gives the generator's images in any batch, of any recipe."""
+    recipe = SMOKE.model_copy(update=changes)
+    generator = EmaGenerator(recipe, 5).generator(changed_gan(recipe).state())
+    export_generator(generator, tmp_path / "1")
+    np.save(tmp_path / "latents.npy", LATENTS)
+    files = [tmp_path / name for name in ("1/generator.onnx", "latents.npy", "images.npy", "single.npy")]
+    # without the site module no .pth file is read, so the checkout is not on the path although it is installed
+    packages = Path(onnxruntime.__file__).parents[1]
+    subprocess.run([sys.executable, "-I", "-S", "-c", ONNX_RUNTIME, packages, *files], cwd=tmp_path, check=True)
+    expected = np.asarray(generator(LATENTS, training=False))
+    assert expected.std() > 0.01
+    for name, images in (("images.npy", expected), ("single.npy", expected[:1])):
+        found = np.load(tmp_path / name)
+        assert found.dtype == np.float32
+        np.testing.assert_allclose(found, images, rtol=0, atol=1e-5)
+
+
 @pytest.mark.parametrize("latents", [np.zeros((2, 99), np.float32), np.zeros(100, np.float32), np.zeros((2, 100), int)])
 def test_other_latents_are_refused(saved_model, latents):
     """The SavedModel's signature refuses latents of another shape or dtype."""
@@ -172,9 +226,9 @@ def test_export_is_whole_or_absent(generator, saved_model, tmp_path):
     folder.mkdir()
     (folder / "old").write_text("old")
     with pytest.raises(ValueError, match="Invalid resource type"):
-        export_saved_model(lambda latents: latents, folder)
+        export_generator(lambda latents: latents, folder)
     assert (folder / "old").read_text() == "old"
-    export_saved_model(generator, folder)
+    export_generator(generator, folder)
     assert {path.name for path in folder.iterdir()} == {path.name for path in saved_model.iterdir()}
     assert list(tmp_path.glob(f"{TEMPORARY_PREFIX}*")) == []
 

@@ -1,7 +1,8 @@
-"""`dcgan export`: a registered version as a SavedModel, or one sentence."""
+"""`dcgan export`: a registered version as a SavedModel and an ONNX file, or one sentence."""
 
 import numpy as np
 import tensorflow as tf
+from onnxruntime import InferenceSession
 
 from dcgan.rng import fixed_latents
 from operations.export import main
@@ -9,14 +10,19 @@ from tracking.registry import load_generator, resolve
 
 
 def test_a_version_is_exported_again(trained, tmp_path, capsys):
-    """The SavedModel gives the version's images, and the command says where it is."""
+    """Both files give the version's images, and the command says where they are."""
     out = tmp_path / "dcgan-generator" / "1"
     assert main(["--version", str(trained.version), str(out)]) == 0
-    assert capsys.readouterr().out == f"Version {trained.version} is a SavedModel in {out}.\n"
+    onnx_file = out / "generator.onnx"
+    assert capsys.readouterr().out == (
+        f"Version {trained.version} is a SavedModel in {out}, and an ONNX file in {onnx_file}.\n"
+    )
     store, latents = trained.context.store, fixed_latents(3, 4, 100)
     serve = tf.saved_model.load(str(out)).signatures["serving_default"]
     images = serve(latents=tf.constant(latents))["images"].numpy()
     expected = load_generator(store, resolve(store, trained.version))(latents)
+    np.testing.assert_allclose(images, expected, rtol=0, atol=1e-5)
+    (images,) = InferenceSession(onnx_file).run(["images"], {"latents": latents})
     np.testing.assert_allclose(images, expected, rtol=0, atol=1e-5)
 
 

@@ -87,6 +87,23 @@ def test_everything_is_recorded_once(in_service):
     assert first.candidate.held_out.classifier != first.candidate.selection.classifier
 
 
+def test_the_model_card_gets_the_metrics(in_service):
+    """They replace those of training in the description, which the run has as an artifact, too."""
+    client, number = in_service.context.store.client, "2"
+    card = "Generates digits.\n\n## Metrics\n\n| generator loss | 1 |\n\n## Loading it\n\nAs usual.\n"
+    client.update_model_version(MODEL_NAME, number, description=card)
+    evaluation = in_service.evaluate(2)
+    run_id = client.get_model_version(MODEL_NAME, number).run_id
+    description = client.get_model_version(MODEL_NAME, number).description
+    assert f"| Fréchet distance | {evaluation.candidate.selection.frechet_distance} |" in description
+    assert f"[All metrics](get-artifact?path=report%2Fquality.html&run_uuid={run_id})" in description
+    assert "generator loss" not in description
+    assert description.endswith("\n\n## Loading it\n\nAs usual.\n")
+    artifact = Path(client.download_artifacts(run_id, "report/model-card.md")).read_text(encoding="utf-8")
+    assert "[All metrics](quality.html)" in artifact
+    assert artifact.splitlines()[-1] == "As usual."
+
+
 def test_a_recorded_verdict_is_reused_while_it_is_valid(in_service):
     """A training run that resumes after a crash does not evaluate again, unless the champion has changed."""
     classifiers = in_service.context.settings.classifiers

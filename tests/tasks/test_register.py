@@ -1,6 +1,7 @@
 """The registration task: a version that loads, agrees, tells where it came from, and exists once."""
 
 import json
+import re
 from pathlib import Path
 
 import keras
@@ -9,13 +10,16 @@ import numpy as np
 import pytest
 import tensorflow as tf
 import yaml
+from onnxruntime import InferenceSession
 
 from dcgan.errors import ModelError
 from dcgan.export import selected_generator
+from dcgan.files import sha256_of_file
+from dcgan.report.playground import packed_weights
 from dcgan.rng import fixed_latents
 from dcgan.training.checkpoint import load_checkpoint
 from tasks.register import register
-from tracking.registry import find_version, predict_as_served, resolve
+from tracking.registry import find_version, load_generator, predict_as_served, resolve
 from tracking.tags import MODEL_NAME
 
 
@@ -60,6 +64,25 @@ def test_the_saved_model_serves_by_name(trained, expected):
     np.testing.assert_allclose(served.numpy(), images, rtol=0, atol=1e-5)
 
 
+def test_the_onnx_file_is_beside_it(trained, expected):
+    """The ONNX file of the same artifact gives the trained generator's images."""
+    latents, images = expected
+    file = trained.context.store.client.download_artifacts(trained.run.run_id, "serving/1/generator.onnx")
+    (served,) = InferenceSession(file).run(["images"], {"latents": latents})
+    np.testing.assert_allclose(served, images, rtol=0, atol=1e-5)
+
+
+def test_the_playground_is_in_the_report(trained):
+    """The page with the generator is among the run's artifacts, and in its folder."""
+    file = trained.context.store.client.download_artifacts(trained.run.run_id, "report/playground.html")
+    assert sha256_of_file(Path(file)) == sha256_of_file(trained.run.folder / "report" / "playground.html")
+    before, _, rest = Path(file).read_text().partition(' data-slopes="[0.01, 0.01, 0.01]">')
+    assert "<dt>Epoch</dt><dd>2 of 2</dd>" in before
+    weights = packed_weights(selected_generator(load_checkpoint(trained.run.folder / "states" / "epoch-000002")))
+    is_whole = rest.startswith(weights + "</script>")
+    assert is_whole
+
+
 def test_the_version_tells_where_it_came_from(trained):
     """Tags lead to the data and the weights, the description shows the image and the metrics."""
     version = trained.context.store.client.get_model_version(MODEL_NAME, str(trained.version))
@@ -68,6 +91,24 @@ def test_the_version_tells_where_it_came_from(trained):
     assert version.tags["dcgan.weights_sha256"] == trained.trained.checkpoint.weights_sha256()
     assert f"get-artifact?path=report%2Fsamples.png&run_uuid={trained.run.run_id}" in version.description
     assert "| generator loss |" in version.description
+
+
+def test_the_description_is_the_model_card(trained):
+    """The same text is an artifact, with links to the files beside it; its lines load this version's generator."""
+    store = trained.context.store
+    description = store.client.get_model_version(MODEL_NAME, str(trained.version)).description
+    card = Path(store.client.download_artifacts(trained.run.run_id, "report/model-card.md")).read_text()
+    assert "](playground.html)" in card
+    assert "![sample grid of epoch 2](samples.png)" in card
+    assert card.replace("](playground.html)", "](LINK)").replace("](samples.png)", "](LINK)") == re.sub(
+        r"\]\(get-artifact[^)]*\)", "](LINK)", description
+    )
+    (code,) = re.findall(r"^```python\n(.*?)^```", card, flags=re.MULTILINE | re.DOTALL)
+    found: dict[str, np.ndarray] = {}
+    exec(code, found)  # noqa: S102 - the card's own lines
+    generator = load_generator(store, resolve(store, trained.version))
+    latents = np.random.default_rng(0).standard_normal((16, 100), dtype=np.float32)
+    np.testing.assert_allclose(found["images"], generator(latents), rtol=0, atol=1e-5)
 
 
 def test_requirements_and_example_are_explicit(trained):

@@ -13,7 +13,8 @@ def test_the_report_is_in_mlflow(trained):
     """The last grid and the GIF are under report/, and show the epochs of the state."""
     client = trained.context.store.client
     listed = {file.path for file in client.list_artifacts(trained.run.run_id, "report")}
-    assert listed == {"report/samples.png", "report/training.gif"}
+    added_by_registration = {"report/model-card.md", "report/playground.html"}
+    assert listed == {"report/samples.png", "report/training.gif"} | added_by_registration
     grids = load_checkpoint(trained.run.folder / "states" / "epoch-000002").grids
     grid = Path(client.download_artifacts(trained.run.run_id, "report/samples.png"))
     assert np.array_equal(read_png(grid.read_bytes()), upscaled(grids[-1]))

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from mlflow.models import infer_signature
 
-from dcgan.errors import ModelError
+from dcgan.errors import DataError, ModelError
 from tasks.promote import promote_candidate, promote_version
 from tests.registry import Registry, lookup_generator
 from tracking.registry import SIGNATURE, load_generator, resolve
@@ -122,6 +122,25 @@ def test_a_foreign_generator_with_the_signature_is_used(registry, foreign):
     """What others registered is as good, when it is a generator."""
     generator = load(registry, foreign(SIGNATURE))
     assert generator(np.zeros((3, 100), np.float32)).shape == (3, 28, 28, 1)
+
+
+@pytest.mark.parametrize(
+    ("latents", "found"),
+    [
+        (np.zeros((0, 100), np.float32), "float32 (0, 100)"),
+        (np.zeros((2, 99), np.float32), "float32 (2, 99)"),
+        (np.zeros(100, np.float32), "float32 (100,)"),
+        (np.zeros((2, 100)), "float64 (2, 100)"),
+        (np.full((2, 100), np.nan, np.float32), "not all finite"),
+        (np.full((2, 100), -np.inf, np.float32), "not all finite"),
+    ],
+)
+def test_unusable_latents_are_refused(registry, latents, found):
+    """An empty batch, another form and latents that are not finite are an error of one sentence, not images."""
+    generator = load(registry, registry.add_good())
+    with pytest.raises(DataError) as refusal:
+        generator(latents)
+    assert str(refusal.value) == (f"The latents are {found}; expected float32 (n, 100) with n at least 1, all finite.")
 
 
 def test_nothing_is_decided_beside_a_damaged_champion(registry):
