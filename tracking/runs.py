@@ -9,7 +9,6 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Literal
-from urllib.parse import quote
 
 from mlflow.entities import Dataset, DatasetInput, InputTag, Param, Run, ViewType
 from mlflow.exceptions import MlflowException
@@ -160,7 +159,7 @@ def describe_result(store: Store, run_id: str, version: int, verdict: str, *, ev
     name = f"{tags.MODEL_NAME}, version {version}"
     links = {name: store.version_url(version), **({"report": store.report_url(run_id)} if evaluated else {})}
     shown = " · ".join(f"[{text}]({url})" if url else text for text, url in links.items())
-    picture = f"get-artifact?path={quote(tags.SAMPLE_GRID, safe='')}&run_uuid={run_id}"
+    picture = artifact_link(run_id, tags.SAMPLE_GRID)
     tag_run(store, run_id, {MLFLOW_RUN_NOTE: f"{verdict}\n\n![sample grid]({picture})\n\n{shown}\n"})
 
 

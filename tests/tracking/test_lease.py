@@ -170,15 +170,21 @@ def test_the_loss_is_noticed_in_the_background(begin, monkeypatch):
                 loser.close()
 
 
+def monitors() -> list[threading.Thread]:
+    """Return the threads in which MLflow records the machine's load."""
+    return [thread for thread in threading.enumerate() if thread.name == "SystemMetricsMonitor"]
+
+
 def test_the_machines_load_is_recorded_until_the_loss(begin, store):
     """MLflow's monitor of the machine ends with the training that lost its run."""
     with ExitStack() as loser:
         first = loser.enter_context(begin("a", flow_run="f"))
+        with runs.system_metrics(store, first.run_id):
+            assert len(monitors()) == 1
         with begin("b", flow_run="f"):
             with pytest.raises(LeaseLostError), runs.system_metrics(store, first.run_id):
-                assert [each for each in threading.enumerate() if each.name == "SystemMetricsMonitor"]
                 first.lease.require()
-            assert not [each for each in threading.enumerate() if each.name == "SystemMetricsMonitor"]
+            assert monitors() == []
             with pytest.raises(Abort):
                 loser.close()
 
