@@ -4,6 +4,7 @@ Artifacts (progress, links, tables), and the sentence beside the flow run's fina
 Prefect accepts them.
 """
 
+import base64
 import logging
 import sys
 from collections.abc import Iterator
@@ -30,7 +31,8 @@ from dcgan.evaluation.gate import Evaluation
 from dcgan.evaluation.report import QualityReport
 from dcgan.training.checkpoint import EpochRecord
 from dcgan.training.loop import Progress as TrainingProgress
-from tasks.results import Promotion, Summary
+from tasks.results import Promotion, Summary, SweepSummary
+from tasks.sweep_report import markdown_table, plot_png
 from tasks.training_run import TrainingRun
 from tracking.tags import REPORT_PAGE
 
@@ -97,6 +99,13 @@ MLflow run `{summary.run_id}` in `{summary.tracking_uri}`.
 {rows}
 """
     _publish(markdown, "training-summary", "Result of the training run")
+
+
+def publish_sweep(summary: SweepSummary) -> None:
+    """Show the trials of a sweep, as a table and as a plot."""
+    plot = base64.b64encode(plot_png(summary)).decode()
+    markdown = f"{markdown_table(summary)}\n![The trials](data:image/png;base64,{plot})\n"
+    _publish(markdown, "sweep", f"Trials of the sweep {summary.name}")
 
 
 class ProgressDisplay:
