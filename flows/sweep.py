@@ -36,6 +36,7 @@ def dcgan_sweep(  # noqa: PLR0913 - one for each field of the form
     promotion: PromotionMode = "manual",
     deployment: Deployment | None = None,
     parallel: Positive = 1,
+    early_stopping: bool = False,
 ) -> SweepSummary:
     """Train many times, each trial with its own values, and compare the trials by their Fréchet distance.
 
@@ -58,8 +59,23 @@ def dcgan_sweep(  # noqa: PLR0913 - one for each field of the form
             hand, auto promotes it at once.
         deployment: Deployment whose workers run the trials, such as dcgan/train; null runs them in this process.
         parallel: Number of trials at a time, of a deployment.
+        early_stopping: Stop a trial of a search, on a deployment, that is worse than the median of four or more others
+            at the same epoch.
     """
-    plan = check(recipe, epochs, hyperparameters, seeds, grid, search, trials, name, source, deployment, parallel)
+    plan = check(
+        recipe=recipe,
+        epochs=epochs,
+        hyperparameters=hyperparameters,
+        seeds=seeds,
+        grid=grid,
+        search=search,
+        trials=trials,
+        name=name,
+        source=source,
+        deployment=deployment,
+        parallel=parallel,
+        early_stopping=early_stopping,
+    )
     with quiet_imports():
         from tasks.context import open_context
         from tasks.flow_run import require_starts_left
@@ -71,13 +87,14 @@ def dcgan_sweep(  # noqa: PLR0913 - one for each field of the form
     context = open_context(read_settings())
     parameters = {"recipe": recipe, "source": source, "device": device, "promotion": promotion}
     with sweep(context, plan, parameters) as this:
-        run_trials(this, runner, parallel)
+        run_trials(this, runner, parallel, early_stopping=early_stopping)
     summary = this.summary()
     publish_sweep(summary)
     return completed(summary, summary.sentence)
 
 
-def check(  # noqa: PLR0913, PLR0917 - the flow's own
+def check(  # noqa: PLR0913 - the flow's own
+    *,
     recipe: RecipeName = "fast",
     epochs: int | None = None,
     hyperparameters: Changes | None = None,
@@ -89,6 +106,7 @@ def check(  # noqa: PLR0913, PLR0917 - the flow's own
     source: str = "auto",
     deployment: str | None = None,
     parallel: int = 1,
+    early_stopping: bool = False,
     **_: object,
 ) -> SweepPlan:
     """Return the plan of the sweep that the parameters describe.
@@ -101,6 +119,10 @@ def check(  # noqa: PLR0913, PLR0917 - the flow's own
         raise ConfigurationError(
             "--parallel goes with --deployment: in this process, trials run one after the other; "
             "expected --deployment dcgan/train as well."
+        )
+    if early_stopping and not (deployment and search):
+        raise ConfigurationError(
+            "--early-stopping goes with --search and --deployment; expected both, or trials that run to their end."
         )
     if deployment and not PREFECT_API_URL.value():
         raise ConfigurationError(

@@ -20,6 +20,7 @@ from prefect.client.schemas.objects import FlowRun
 from prefect.client.schemas.sorting import FlowRunSort
 from prefect.deployments import run_deployment
 from prefect.exceptions import ObjectNotFound
+from prefect.states import Cancelling
 
 from dcgan.errors import ConfigurationError, SweepError, TrackingError, mask_credentials
 from dcgan.files import TEMPORARY_PREFIX, exclusive_lock
@@ -29,7 +30,7 @@ from tasks.flow_run import flow_run_id, flow_run_tags
 from tasks.results import SweepSummary, TrialResult
 from tasks.sweep_report import csv_table, markdown_table, plot_png
 from tracking import runs
-from tracking.sweeps import Trial, TrialRun, Trials, open_sweep_run, record_sweep, trial_runs
+from tracking.sweeps import Trial, TrialRun, Trials, distances_by_epoch, open_sweep_run, record_sweep, trial_runs
 from tracking.tags import PARENT_RUN, TRIAL
 
 logger = logging.getLogger("dcgan.sweep")
@@ -101,6 +102,9 @@ class Runner(Protocol):
     def advance(self, sweep: Sweep, trial: Trial) -> bool:
         """Start a trial that has not been started, and return whether it has ended, however it did."""
 
+    def stop(self, trial: Trial) -> bool:
+        """End a trial before its time, and return whether that was possible."""
+
 
 @dataclass(frozen=True)
 class InThisProcess:
@@ -116,6 +120,10 @@ class InThisProcess:
         except Exception as error:  # noqa: BLE001 - whatever ended one trial, the others are tried
             logger.warning("Trial %d failed: %s", trial.number, mask_credentials(str(error) or type(error).__name__))
         return True
+
+    def stop(self, trial: Trial) -> bool:  # noqa: ARG002 - as a runner has it
+        """Do nothing: a trial has ended before anyone could look at it."""
+        return False
 
 
 @dataclass(frozen=True)
@@ -162,6 +170,19 @@ class OnWorkers:
         except ObjectNotFound:
             logger.warning("The flow run of trial %d was deleted.", trial.number)
             return True
+
+    def stop(self, trial: Trial) -> bool:
+        """Cancel a trial's flow run."""
+        flow_run = self._started.get(trial.number)
+        if flow_run is None:
+            return False
+        try:
+            with get_client(sync_client=True) as client:
+                client.set_flow_run_state(flow_run.id, Cancelling(message="Others were better at the same epoch."))
+        except (httpx.TransportError, httpx.HTTPStatusError, ObjectNotFound) as error:
+            logger.warning("Trial %d is not stopped: %s", trial.number, error)
+            return False
+        return True
 
     def _start(self, client: SyncPrefectClient, sweep: Sweep, trial: Trial) -> FlowRun:
         name = sweep.name_of(trial)
@@ -234,8 +255,14 @@ def _locked(path: Path, plan: SweepPlan) -> Iterator[None]:
         yield
 
 
-def run_trials(this: Sweep, runner: Runner, parallel: int) -> None:
+def run_trials(this: Sweep, runner: Runner, parallel: int, *, early_stopping: bool = False) -> None:
     """Run the trials of a sweep that are not finished, at most `parallel` at a time, and record what becomes of each.
+
+    Args:
+        this: The sweep.
+        runner: Where its trials run.
+        parallel: Number of trials at a time.
+        early_stopping: Whether to stop a trial that is worse than the median of the others at the same epoch.
 
     Raises:
         SweepError: The sweeps' database cannot be used.
@@ -250,11 +277,11 @@ def run_trials(this: Sweep, runner: Runner, parallel: int) -> None:
         if not active:
             return
         found = _patient_trial_runs(this)
-        finished = [trial for trial in active if trial.number in found and found[trial.number].finished]
-        over = [trial for trial in active if trial in finished or runner.advance(this, trial)]
-        if over:
+        over = [trial for trial in active if _is_finished(trial, found) or runner.advance(this, trial)]
+        stopped = [] if over or not early_stopping else _stop_hopeless(this, runner, active, found)
+        if over or stopped:
             _settle(this, over)
-            active = [trial for trial in active if trial not in over]
+            active = [trial for trial in active if trial not in over + stopped]
         else:
             time.sleep(POLL_SECONDS)
 
@@ -277,12 +304,38 @@ def publish_files(this: Sweep, summary: SweepSummary) -> None:
         record_sweep(this.context.store, this.run_id, Path(folder), len(summary.finished), best)
 
 
+def _is_finished(trial: Trial, found: Mapping[int, TrialRun]) -> bool:
+    return trial.number in found and found[trial.number].finished
+
+
+def _stop_hopeless(this: Sweep, runner: Runner, active: list[Trial], found: Mapping[int, TrialRun]) -> list[Trial]:
+    """Stop the running trials that are worse than others were at the same epoch, and return them."""
+    stopped = []
+    for trial in active:
+        if (run := found.get(trial.number)) and _report(this, trial, run) and runner.stop(trial):
+            logger.info("Trial %d is stopped: others were better at the same epoch.", trial.number)
+            this.trials.stop(trial)
+            stopped.append(trial)
+    return stopped
+
+
+def _report(this: Sweep, trial: Trial, run: TrialRun) -> bool:
+    """Report a trial's epochs, with which later ones are compared, and return whether it is hopeless."""
+    try:
+        return this.trials.report(trial, distances_by_epoch(this.context.store, run))
+    except TrackingError as error:
+        logger.warning("%s Trial %d is not compared with others.", error, trial.number)
+        return False
+
+
 def _settle(this: Sweep, over: list[Trial]) -> None:
-    """Record what became of trials that are over: finished is whose MLflow run is."""
+    """Record what became of trials that are over; finished are those whose MLflow run is."""
     found = _patient_trial_runs(this)
     for trial in over:
-        run = found.get(trial.number)
-        if run and run.finished:
+        if _is_finished(trial, found):
+            run = found[trial.number]
+            if this.plan.searched:
+                _report(this, trial, run)
             this.trials.finish(trial, run.distance)
         else:
             this.trials.fail(trial)

@@ -23,8 +23,10 @@ from sqlalchemy.exc import SQLAlchemyError
 from dcgan.errors import SweepError, mask_credentials
 from dcgan.files import first_line
 from dcgan.sweep import Point, Range, SweepPlan, Value
+from dcgan.training.checkpoint import SELECTION_METRIC
 from tracking import runs
 from tracking.create import create_once
+from tracking.evaluations import recorded_curves
 from tracking.store import Store, translated_errors
 from tracking.tags import BEST_FRECHET_DISTANCE, PARENT_RUN, SWEEP, SWEEP_REPORT, TRIAL
 
@@ -32,6 +34,9 @@ optuna.logging.set_verbosity(optuna.logging.WARNING)
 
 UNEVALUATED = math.inf  # Optuna demands a number of a finished trial
 MAX_RUNS = 10_000
+# a trial is compared with others from its second epoch on, once so many have finished
+FIRST_COMPARED_EPOCH = 2
+FINISHED_BEFORE_STOPPING = 4
 
 State = Literal["running", "finished", "failed", "stopped"]
 STATES: dict[TrialState, State] = {
@@ -73,6 +78,7 @@ class Trials:
             # seeded, but so that a sweep that goes on does not draw its first points again
             seed = int(plan.fingerprint()[:8], 16) // 2 + len(self._study.trials)
             self._study.sampler = optuna.samplers.TPESampler(seed=seed, constant_liar=True)
+            self._study.pruner = optuna.pruners.MedianPruner(FINISHED_BEFORE_STOPPING, FIRST_COMPARED_EPOCH)
 
     def to_run(self) -> Iterator[Trial]:
         """Yield the trials to run, each determined when it is asked for: first those that were interrupted.
@@ -104,6 +110,23 @@ class Trials:
     def fail(self, trial: Trial) -> None:
         """Record that a trial failed."""
         self._tell(trial.number, TrialState.FAIL)
+
+    def report(self, trial: Trial, distances: Mapping[int, float]) -> bool:
+        """Record a trial's Fréchet distances by epoch, and return whether it is hopeless.
+
+        Hopeless is one whose best distance is worse than the median of the finished trials' at the same epoch.
+        """
+        with self._translated_errors():
+            known = next(each for each in self._study.trials if each.number == trial.number)
+            reporting = optuna.trial.Trial(self._study, known._trial_id)
+            for epoch, distance in distances.items():
+                if epoch not in known.intermediate_values:
+                    reporting.report(distance, epoch)
+            return reporting.should_prune()
+
+    def stop(self, trial: Trial) -> None:
+        """Record that a trial was stopped early."""
+        self._tell(trial.number, TrialState.PRUNED)
 
     def states(self) -> dict[int, tuple[Point, State]]:
         """Return the point and the state of every trial by its number."""
@@ -198,6 +221,11 @@ def trial_runs(store: Store, sweep_run_id: str) -> dict[int, TrialRun]:
             continue
         by_number[int(written)] = TrialRun(run.info.run_id, run.info.status == runs.FINISHED, run.data.metrics)
     return by_number
+
+
+def distances_by_epoch(store: Store, run: TrialRun) -> dict[int, float]:
+    """Return the Fréchet distance of each epoch of a trial that was evaluated."""
+    return recorded_curves(store, run.run_id, [SELECTION_METRIC]).get(SELECTION_METRIC, {})
 
 
 def record_sweep(store: Store, run_id: str, folder: Path, finished: int, best: float | None) -> None:

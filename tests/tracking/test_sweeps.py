@@ -73,6 +73,28 @@ def test_the_same_search_draws_the_same_points(tmp_path):
     assert drawn[0][0] != drawn[0][1]
 
 
+def test_a_trial_that_is_worse_than_the_median_is_hopeless(storage):
+    """From the second epoch on, once four have finished; whoever looks again finds the same."""
+    search = {"search": {"beta_1": "0..0.9"}}
+    trials = Trials(storage, plan(7, **search))
+    waiting = trials.to_run()
+    for best in (4.0, 5.0, 6.0):
+        trial = next(waiting)
+        assert not trials.report(trial, {1: 50.0, 2: best})
+        trials.finish(trial, best)
+    early = next(waiting)
+    assert not trials.report(early, {1: 90.0, 2: 80.0})
+    trials.finish(early, 80.0)
+    good, bad = next(waiting), next(waiting)
+    assert not trials.report(bad, {1: 90.0})
+    assert trials.report(bad, {1: 90.0, 2: 7.0})
+    assert Trials(storage, plan(7, **search)).report(bad, {1: 90.0, 2: 7.0})
+    assert not trials.report(good, {1: 90.0, 2: 4.5})
+    trials.stop(bad)
+    assert trials.states()[bad.number][1] == "stopped"
+    assert [trial.number for trial in Trials(storage, plan(7, **search)).to_run()] == [good.number, 6]
+
+
 def test_sweeps_do_not_see_each_other(storage):
     """They share a database, and nothing in it."""
     list(Trials(storage, plan()).to_run())
@@ -82,7 +104,7 @@ def test_sweeps_do_not_see_each_other(storage):
 
 def test_an_unusable_database_is_one_sentence(tmp_path):
     """It is named without its password."""
-    with pytest.raises(SweepError, match="The sweeps' database .*cannot be used: "):
+    with pytest.raises(SweepError, match=r"The sweeps' database .*cannot be used: "):
         Trials(f"sqlite:///{tmp_path}/none/optuna.db", plan())
     with pytest.raises(SweepError, match=r"database postgresql://\*\*\*@nowhere/x cannot be used: "):
         Trials("postgresql://me:secret@nowhere/x", plan())
