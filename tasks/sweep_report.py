@@ -2,6 +2,7 @@
 
 import csv
 import io
+import math
 from collections.abc import Sequence
 
 from matplotlib.axes import Axes
@@ -46,8 +47,8 @@ def markdown_table(summary: SweepSummary) -> str:
     table = rows(summary)
     if not table:
         return summary.sentence
-    worst = float("inf")
-    order = sorted(range(len(table)), key=lambda index: summary.trials[index].frechet_distance or worst)
+    distances = [math.inf if trial.frechet_distance is None else trial.frechet_distance for trial in summary.trials]
+    order = sorted(range(len(table)), key=distances.__getitem__)
     lines = [f"| {' | '.join(name.replace('_', ' ') for name in table[0])} |", f"|{'---|' * len(table[0])}"]
     lines += [f"| {' | '.join(table[index].values())} |" for index in order]
     return f"## {summary.name}\n\n{summary.sentence}\n\n" + "\n".join(lines) + "\n"
