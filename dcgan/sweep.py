@@ -40,6 +40,7 @@ class SweepPlan(BaseModel):
         changes: Hyperparameters that are other than the recipe's in every trial.
         axes: What varies: the values or the range of each hyperparameter, and of `seed`.
         trials: Number of trials.
+        searched: Whether each point is chosen by the trials before it.
         source: Source of the digits.
     """
 
@@ -124,9 +125,9 @@ class SweepPlan(BaseModel):
         return f"{self.name}-{self.fingerprint()[:SHOWN_DIGITS]}"
 
     @property
-    def evaluated(self) -> bool:
-        """Whether any trial may have a Fréchet distance."""
-        return RECIPES[self.recipe].changed(self.changes).evaluate_every is not None or "evaluate_every" in self.axes
+    def logarithmic(self) -> tuple[str, ...]:
+        """The names of what is searched on a logarithmic scale."""
+        return tuple(name for name, axis in self.axes.items() if isinstance(axis, Range) and axis.logarithmic)
 
     def fingerprint(self) -> str:
         """Return the SHA-256 that two sweeps share when they try the same with the same code, however many trials."""

@@ -117,6 +117,7 @@ class SweepSummary(BaseModel):
         name: Its name with a part of its fingerprint.
         run_id: Id of its own MLflow run, below which its trials' runs are.
         trials: Its trials by number.
+        logarithmic: The hyperparameters whose range is logarithmic.
     """
 
     model_config = ConfigDict(frozen=True)
@@ -124,6 +125,7 @@ class SweepSummary(BaseModel):
     name: str
     run_id: str
     trials: tuple[TrialResult, ...]
+    logarithmic: tuple[str, ...] = ()
     tracking_uri: str
     state_dir: Path
 

@@ -91,6 +91,7 @@ class Sweep:
             name=self.plan.title,
             run_id=self.run_id,
             trials=tuple(results),
+            logarithmic=self.plan.logarithmic,
             tracking_uri=mask_credentials(self.context.settings.tracking_uri),
             state_dir=self.context.settings.root,
         )

@@ -7,13 +7,15 @@ from collections.abc import Sequence
 
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import MaxNLocator
+from matplotlib.ticker import LogLocator, MaxNLocator, NullLocator, StrMethodFormatter
 
+from dcgan.sweep import SEED
 from tasks.results import SweepSummary, TrialResult
 
 PANEL = (4.2, 3.4)  # inches
 MAX_PANELS = 6
 DPI = 110
+WIDE = 10  # an axis whose largest value is as many times its smallest is logarithmic
 FINISHED_COLOR, STOPPED_COLOR, BEST_COLOR = "#1f5fa8", "#b3541e", "#1c7a44"
 
 
@@ -72,12 +74,17 @@ def plot_png(summary: SweepSummary) -> bytes:
         places = [float(trial.number if name == "trial" else trial.point[name] or 0) for trial in shown]
         _draw(panel, shown, places, heights)
         panel.set_xlabel(name.replace("_", " "))
-        if name != "trial" and min(places) > 0 and max(places) > 10 * min(places):
+        if name in summary.logarithmic:
             panel.set_xscale("log")
-        if evaluated and heights and max(heights) > 10 * min(heights) > 0:
+        if evaluated and heights and max(heights) > WIDE * min(heights) > 0:
             panel.set_yscale("log")
+            panel.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+            panel.yaxis.set_major_formatter(StrMethodFormatter("{x:,.6g}"))
+            panel.yaxis.set_minor_locator(NullLocator())
     panels[0].set_ylabel(label)
     panels[0].xaxis.set_major_locator(MaxNLocator(integer=True))
+    if any(trial.state != "finished" for trial in shown):
+        panels[0].legend(frameon=False)
     if summary.best and heights:
         panels[0].set_title(f"best: trial {summary.best.number}, {summary.best.frechet_distance:.4g}", color=BEST_COLOR)
     for panel in panels[1 + len(names) :]:
@@ -99,18 +106,16 @@ def _draw(panel: Axes, trials: Sequence[TrialResult], places: Sequence[float], h
             )
     panel.grid(axis="y", color="#dcdfe2")
     panel.set_axisbelow(True)
-    if any(trial.state != "finished" for trial in trials):
-        panel.legend(frameon=False)
 
 
 def _varying_numbers(trials: Sequence[TrialResult]) -> list[str]:
-    """Return the names of what varies among the trials and is a number in all of them."""
+    """Return the names of what varies among the trials and is a number in all of them, except the seed."""
     names = trials[0].point if trials else {}
     values = {name: [trial.point[name] for trial in trials] for name in names}
     return [
         name
         for name, found in values.items()
-        if len(set(found)) > 1 and all(isinstance(value, int | float) for value in found)
+        if name != SEED and len(set(found)) > 1 and all(isinstance(value, int | float) for value in found)
     ]
 
 
