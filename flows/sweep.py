@@ -83,11 +83,11 @@ def dcgan_sweep(  # noqa: PLR0913 - one for each field of the form
         from tasks.sweep import InThisProcess, OnWorkers, run_trials, sweep
 
     require_starts_left()
-    runner = OnWorkers(deployment) if deployment else InThisProcess(train.dcgan)
+    runner = OnWorkers(deployment, early_stopping) if deployment else InThisProcess(train.dcgan)
     context = open_context(read_settings())
     parameters = {"recipe": recipe, "source": source, "device": device, "promotion": promotion}
     with sweep(context, plan, parameters) as this:
-        run_trials(this, runner, parallel, early_stopping=early_stopping)
+        run_trials(this, runner, parallel)
     summary = this.summary()
     publish_sweep(summary)
     return completed(summary, summary.sentence)

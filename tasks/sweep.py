@@ -8,7 +8,7 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, Protocol, cast
+from typing import Any, cast
 from uuid import UUID
 
 import httpx
@@ -97,16 +97,6 @@ class Sweep:
         )
 
 
-class Runner(Protocol):
-    """Where trials run."""
-
-    def advance(self, sweep: Sweep, trial: Trial) -> bool:
-        """Start a trial that has not been started, and return whether it has ended, however it did."""
-
-    def stop(self, trial: Trial) -> bool:
-        """End a trial before its time, and return whether that was possible."""
-
-
 @dataclass(frozen=True)
 class InThisProcess:
     """Runs each trial at once, by calling the flow."""
@@ -122,16 +112,18 @@ class InThisProcess:
             logger.warning("Trial %d failed: %s", trial.number, mask_credentials(str(error) or type(error).__name__))
         return True
 
-    def stop(self, trial: Trial) -> bool:  # noqa: ARG002 - as a runner has it
-        """Do nothing: a trial has ended before anyone could look at it."""
-        return False
-
 
 @dataclass(frozen=True)
 class OnWorkers:
-    """Runs each trial as a flow run of a deployment, on the workers of its pool."""
+    """Runs each trial as a flow run of a deployment, on the workers of its pool.
+
+    Attributes:
+        deployment: Name of the deployment.
+        early_stopping: Whether to stop a trial that is worse than the median of the others at the same epoch.
+    """
 
     deployment: str
+    early_stopping: bool = False
     _started: dict[int, FlowRun] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
@@ -256,14 +248,8 @@ def _locked(path: Path, plan: SweepPlan) -> Iterator[None]:
         yield
 
 
-def run_trials(this: Sweep, runner: Runner, parallel: int, *, early_stopping: bool = False) -> None:
+def run_trials(this: Sweep, runner: InThisProcess | OnWorkers, parallel: int) -> None:
     """Run the trials of a sweep that are not finished, at most `parallel` at a time, and record what becomes of each.
-
-    Args:
-        this: The sweep.
-        runner: Where its trials run.
-        parallel: Number of trials at a time.
-        early_stopping: Whether to stop a trial that is worse than the median of the others at the same epoch.
 
     Raises:
         SweepError: The sweeps' database cannot be used.
@@ -279,7 +265,9 @@ def run_trials(this: Sweep, runner: Runner, parallel: int, *, early_stopping: bo
             return
         found = _patient_trial_runs(this)
         over = [trial for trial in active if _is_finished(trial, found) or runner.advance(this, trial)]
-        stopped = [] if over or not early_stopping else _stop_hopeless(this, runner, active, found)
+        stopped = []
+        if isinstance(runner, OnWorkers) and runner.early_stopping and not over:
+            stopped = _stop_hopeless(this, runner, active, found)
         if over or stopped:
             _settle(this, over)
             active = [trial for trial in active if trial not in over + stopped]
@@ -309,7 +297,7 @@ def _is_finished(trial: Trial, found: Mapping[int, TrialRun]) -> bool:
     return trial.number in found and found[trial.number].finished
 
 
-def _stop_hopeless(this: Sweep, runner: Runner, active: list[Trial], found: Mapping[int, TrialRun]) -> list[Trial]:
+def _stop_hopeless(this: Sweep, runner: OnWorkers, active: list[Trial], found: Mapping[int, TrialRun]) -> list[Trial]:
     """Stop the running trials that are worse than others were at the same epoch, and return them."""
     stopped = []
     for trial in active:

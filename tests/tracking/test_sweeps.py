@@ -7,7 +7,9 @@ import pytest
 
 from dcgan.errors import SweepError
 from dcgan.sweep import SweepPlan
-from tracking.sweeps import Trials
+from tests.pipeline import Pipeline
+from tracking.runs import end_run
+from tracking.sweeps import Trials, open_sweep_run, trial_runs
 
 
 def plan(trials: int | None = None, **changed: object) -> SweepPlan:
@@ -108,3 +110,42 @@ def test_an_unusable_database_is_one_sentence(tmp_path):
         Trials(f"sqlite:///{tmp_path}/none/optuna.db", plan())
     with pytest.raises(SweepError, match=r"database postgresql://\*\*\*@nowhere/x cannot be used: "):
         Trials("postgresql://me:secret@nowhere/x", plan())
+
+
+def test_the_finished_run_of_a_trial_counts(pipeline: Pipeline) -> None:
+    """Of a trial that was trained more than once; else the newest does. Runs of other sweeps are not looked at."""
+    store = pipeline.open().store
+    parent, other = (open_sweep_run(store, plan(name=name), {}) for name in ("mine", "other"))
+    begun = []
+    for number, status, sweep in (
+        ("0", "FINISHED", parent),
+        ("0", "KILLED", parent),
+        ("1", "FAILED", parent),
+        ("1", "RUNNING", parent),
+        ("0", "FINISHED", other),
+        ("x", "FINISHED", parent),
+    ):
+        tags = {"mlflow.parentRunId": sweep, "dcgan.trial": number}
+        run = store.client.create_run(store.experiment_id, tags=tags, start_time=len(begun))
+        store.client.log_metric(run.info.run_id, "best_frechet_distance", len(begun))
+        if status != "RUNNING":
+            store.client.set_terminated(run.info.run_id, status)
+        begun.append(run.info.run_id)
+    found = trial_runs(store, parent)
+    assert {number: (run.run_id, run.finished) for number, run in found.items()} == {
+        0: (begun[0], True),
+        1: (begun[3], False),
+    }
+    assert found[0].distance == 0
+
+
+def test_a_sweep_has_one_run(pipeline: Pipeline) -> None:
+    """Started again it is the same run, with what varies as parameters."""
+    store = pipeline.open().store
+    first = open_sweep_run(store, plan(name="mine"), {})
+    end_run(store, first, "FAILED", "No trial finished.")
+    assert open_sweep_run(store, plan(name="mine"), {}) == first
+    run = store.client.get_run(first)
+    assert run.info.status == "RUNNING"
+    assert run.data.params == {"recipe": "fast", "hidden_units": "None, 32", "seed": "1, 2"}
+    assert "mlflow.note.content" not in run.data.tags
