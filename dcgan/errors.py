@@ -41,6 +41,10 @@ class ConfigurationError(DcganError):
     """A parameter, a setting or an address is unusable."""
 
 
+class SweepError(DcganError):
+    """No trial of a sweep finished, or its record cannot be used."""
+
+
 class LeaseLostError(DcganError):
     """Another process has taken over the MLflow run.
 

@@ -24,7 +24,7 @@ from pydantic import TypeAdapter, ValidationError
 
 from dcgan.errors import ConfigurationError, DcganError, invalid_value, mask_credentials
 from dcgan.files import atomic_file, require_writable
-from flows import evaluate, generate, promote, train
+from flows import evaluate, generate, promote, sweep, train
 from flows.hyperparameters import with_recipe_files
 from operations import deploy, env, ui
 from operations.prefect_server import prefect_server
@@ -44,12 +44,13 @@ class Command(NamedTuple):
 
     flow: Flow[..., Any]
     show: Callable[[Any], None]
-    check: Callable[..., None] = lambda **_: None
+    check: Callable[..., object] = lambda **_: None
     after_signal: str = "Nothing is left half done."
 
 
 COMMANDS = {
     "train": Command(train.dcgan, train.show, train.check, train.AFTER_SIGNAL),
+    "sweep": Command(sweep.dcgan_sweep, sweep.show, sweep.check, sweep.AFTER_SIGNAL),
     "evaluate": Command(evaluate.dcgan_evaluate, evaluate.show),
     "promote": Command(promote.dcgan_promote, promote.show, promote.check),
     "generate": Command(generate.dcgan_generate, generate.show),

@@ -1,54 +1,102 @@
-"""Changes to a recipe's hyperparameters: their fields in Prefect's form, and how the command line gives them."""
+"""Hyperparameters other than a recipe's, one or several: their fields in Prefect's form and on the command line."""
 
 import tomllib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 from cyclopts import Parameter, Token
 from pydantic import ConfigDict, Field, TypeAdapter, ValidationError
+from pydantic.fields import FieldInfo
 from typing_extensions import TypedDict  # pydantic takes no other before Python 3.12
 
 from dcgan.errors import ConfigurationError, invalid_value
 from dcgan.recipe import RECIPES, Recipe, require_hyperparameters
+from flows.parameters import Seed
 
 if TYPE_CHECKING:
     Changes = dict[str, Any]
+    Values = dict[str, list[Any]]
+    Ranges = dict[str, str]
 else:
-    # the recipe's own fields, none of them required: with a default, the form could not tell unset from null
-    Changes = TypedDict(
-        "Changes",
-        {
-            name: Annotated[field.annotation, *field.metadata, Field(description=field.description)]
+
+    def _for_each_hyperparameter(name: str, annotation: Callable[[FieldInfo], object]) -> type:
+        """Return a type with the recipe's own fields, of other types, none of them required."""
+        # none with a default either: the form could not tell unset from null
+        fields = {
+            name: Annotated[annotation(field), Field(description=field.description)]
             for name, field in Recipe.model_fields.items()
-        },
-        total=False,
+        }
+        made = TypedDict(name, fields, total=False)
+        made.__pydantic_config__ = ConfigDict(extra="forbid", allow_inf_nan=False)
+        return made
+
+    Changes = _for_each_hyperparameter("Changes", FieldInfo.rebuild_annotation)
+    Values = _for_each_hyperparameter(
+        "Values", lambda field: Annotated[list[field.rebuild_annotation()], Field(min_length=1)]
     )
-    Changes.__pydantic_config__ = ConfigDict(extra="forbid", allow_inf_nan=False)
+    Ranges = _for_each_hyperparameter("Ranges", lambda _: Annotated[str, Field(min_length=1)])
 
 
 def _from_assignments(_type: object, tokens: Sequence[Token]) -> Changes:
     """Return what every `--set NAME=VALUE` says; the last one of a name wins."""
-    changes: dict[str, str | None] = {}
+    changes = _assignments(tokens, "--set", "batch_size=128")
+    return _validated({name: _or_null(value) for name, value in changes.items()}, "--set ")
+
+
+def _grid_from_assignments(_type: object, tokens: Sequence[Token]) -> Values:
+    """Return what every `--grid NAME=VALUE,VALUE` says."""
+    grid = _assignments(tokens, "--grid", "batch_size=64,128")
+    values = {name: [_or_null(value.strip()) for value in text.split(",")] for name, text in grid.items()}
+    return _validated(values, "--grid ", Values)
+
+
+def _ranges_from_assignments(_type: object, tokens: Sequence[Token]) -> Ranges:
+    """Return what every `--search NAME=LOW..HIGH` says, still as text."""
+    return _validated(_assignments(tokens, "--search", "beta_1=0.3..0.9"), "--search ", Ranges)
+
+
+def _seeds_from_text(_type: object, tokens: Sequence[Token]) -> list[int]:
+    """Return the seeds of `--seeds 0,1,2`."""
+    try:
+        return TypeAdapter(Seeds).validate_python([seed.strip() for seed in tokens[-1].value.split(",")])
+    except ValidationError as error:
+        raise ConfigurationError(invalid_value("--seeds", error)) from None
+
+
+def _assignments(tokens: Sequence[Token], flag: str, example: str) -> dict[str, str]:
+    found = {}
     for token in tokens:
         name, equals, value = (part.strip() for part in token.value.partition("="))
         if not (name and equals):
-            raise ConfigurationError(f"--set: {token.value!r}; expected NAME=VALUE, as in --set batch_size=128.")
-        changes[name] = None if value == "null" else value
-    return _validated(changes, "--set ")
+            raise ConfigurationError(f"{flag}: {token.value!r}; expected NAME=VALUE, as in {flag} {example}.")
+        found[name] = value
+    return found
 
 
-Hyperparameters = Annotated[
-    Changes,
-    Parameter(
-        name="--set",
-        converter=_from_assignments,
-        metavar="NAME=VALUE",
+def _or_null(value: str) -> str | None:
+    return None if value == "null" else value
+
+
+def _repeated(flag: str, metavar: str, converter: Callable[..., object]) -> Parameter:
+    return Parameter(
+        name=flag,
+        converter=converter,
+        metavar=metavar,
         show_default=False,
         accepts_keys=False,
         n_tokens=-1,
         consume_multiple=False,
-    ),
+    )
+
+
+Hyperparameters = Annotated[Changes, _repeated("--set", "NAME=VALUE", _from_assignments)]
+Grid = Annotated[Values, _repeated("--grid", "NAME=A,B", _grid_from_assignments)]
+Search = Annotated[Ranges, _repeated("--search", "NAME=LOW..HIGH", _ranges_from_assignments)]
+Seeds = Annotated[
+    list[Seed],
+    Field(min_length=1),
+    Parameter(converter=_seeds_from_text, metavar="A,B", n_tokens=-1, consume_multiple=False, negative=()),
 ]
 
 
@@ -88,9 +136,9 @@ def _read_file(path: Path) -> tuple[str, Changes]:
     return base, _validated(changes, f"{path}: ")
 
 
-def _validated(changes: Changes, where: str) -> Changes:
-    require_hyperparameters(changes)
+def _validated(given: Any, where: str, kind: Any = Changes) -> Any:
+    require_hyperparameters(given)
     try:
-        return TypeAdapter(Changes).validate_python(changes)
+        return TypeAdapter(kind).validate_python(given)
     except ValidationError as error:
         raise ConfigurationError(invalid_value(f"{where}{error.errors()[0]['loc'][0]}", error)) from None

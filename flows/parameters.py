@@ -29,4 +29,7 @@ Seed = Annotated[int, Field(ge=0, lt=2**31)]
 Alias = Annotated[str, Field(pattern="^[A-Za-z][A-Za-z0-9_-]*$")]
 Version = Positive | Alias
 Resume = Annotated[str, Field(pattern="^(auto|never|[0-9a-f]{32})$")]
+# a deployment of the training flow
+Deployment = Annotated[str, Field(pattern="^dcgan/[^/]+$")]
+SweepName = Annotated[str, Field(pattern="^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$")]
 PromotionMode = Literal["auto", "manual"]

@@ -5,7 +5,7 @@ from uuid import UUID
 from prefect.runtime import flow_run
 
 from dcgan.errors import ConfigurationError
-from tracking.tags import FLOW_RUN_ID, FLOW_RUN_URL
+from tracking.tags import FLOW_RUN_ID, FLOW_RUN_URL, PARENT_RUN, TRIAL
 
 MAX_STARTS = 4  # the first, and three after crashes
 
@@ -29,8 +29,10 @@ def flow_run_id() -> str | None:
 
 
 def flow_run_tags() -> dict[str, str]:
-    """Return the tags that link an MLflow run to this flow run."""
-    tags = {FLOW_RUN_ID: flow_run.id, FLOW_RUN_URL: flow_run.ui_url}
+    """Return the tags that link an MLflow run to this flow run, and a trial's to its sweep."""
+    # a sweep says by the flow run's tags whose trial it is: a parameter would be part of everybody's form
+    given = dict(tag.split("=", 1) for tag in flow_run.tags or [] if tag.startswith((f"{PARENT_RUN}=", f"{TRIAL}=")))
+    tags = {FLOW_RUN_ID: flow_run.id, FLOW_RUN_URL: flow_run.ui_url, **given}
     return {name: value for name, value in tags.items() if value}
 
 

@@ -29,7 +29,8 @@ from dcgan.evaluation.report import QualityReport
 from dcgan.images import image_grid, png_bytes, upscaled
 from dcgan.training.checkpoint import EpochRecord
 from dcgan.training.loop import Progress as TrainingProgress
-from tasks.results import Generated, Promotion, Summary
+from tasks.results import Generated, Promotion, Summary, SweepSummary
+from tasks.sweep_report import markdown_table, plot_png
 from tasks.training_run import TrainingRun
 
 logger = logging.getLogger("dcgan.train")
@@ -67,7 +68,7 @@ def publish_generated(generated: Generated, images: np.ndarray) -> None:
     """Show the first images, float (n, 28, 28, 1) in [-1, 1], of those that were generated, and where they are."""
     shown = images[:PREVIEW_IMAGES]
     rest = np.full((PREVIEW_IMAGES - len(shown), *shown.shape[1:]), -1, shown.dtype)
-    grid = _embedded(image_grid(np.concatenate([shown, rest])), f"the first {len(shown)} images")
+    grid = _embedded(_png(image_grid(np.concatenate([shown, rest]))), f"the first {len(shown)} images")
     where = f"{generated.count} images of version {generated.version}, seed {generated.seed}, in `{generated.out}`."
     _publish(f"{grid}\n\n{where}\n", "generated", f"Images of version {generated.version}")
 
@@ -113,6 +114,12 @@ Recipe `{summary.recipe}`, seed {summary.seed}, {counted(summary.epochs, "epoch"
 {rows}
 """
     _publish(markdown, "training-summary", "Result of the training run")
+
+
+def publish_sweep(summary: SweepSummary) -> None:
+    """Show the trials of a sweep, as a table and as a plot."""
+    markdown = f"{markdown_table(summary)}\n{_embedded(plot_png(summary), 'the trials')}\n"
+    _publish(markdown, "sweep", f"Trials of the sweep {summary.name}")
 
 
 class _Shown(NamedTuple):
@@ -178,7 +185,7 @@ class ProgressDisplay:
         )
         if "frechet_distance" in metrics:
             line += f", Fréchet distance {metrics['frechet_distance']:.4g}"
-        samples = f"{_embedded(grid, f'samples of epoch {record.epoch}')}\n\nEpoch {record.epoch}: {line}.\n"
+        samples = f"{_embedded(_png(grid), f'samples of epoch {record.epoch}')}\n\nEpoch {record.epoch}: {line}.\n"
         self._shown = self._shown._replace(samples=samples)
         if self._bar and self._bar.tasks:
             self._bar.update(self._bar.tasks[-1].id, text=line)
@@ -217,9 +224,13 @@ def _update(artifact: UUID, **changes: Any) -> None:
         client.request("PATCH", "/artifacts/{id}", json=changes, path_params={"id": artifact}).raise_for_status()
 
 
-def _embedded(grid: np.ndarray, text: str) -> str:
-    """Return a grey image uint8 (height, width) as Markdown that needs no server, with what it shows in words."""
-    return f"![{text}](data:image/png;base64,{base64.b64encode(png_bytes(upscaled(grid))).decode()})"
+def _png(grid: np.ndarray) -> bytes:
+    return png_bytes(upscaled(grid))
+
+
+def _embedded(png: bytes, text: str) -> str:
+    """Return a PNG file as Markdown that needs no server, with what it shows in words."""
+    return f"![{text}](data:image/png;base64,{base64.b64encode(png).decode()})"
 
 
 def _progress_bar() -> Progress:

@@ -6,6 +6,7 @@ from typing import Literal, Self
 
 from pydantic import BaseModel, ConfigDict
 
+from dcgan.sweep import Point
 from dcgan.training.checkpoint import Checkpoint
 
 PromotionMode = Literal["auto", "manual"]
@@ -102,3 +103,71 @@ class Summary(BaseModel):
     links: Links
     state_dir: Path
     resumed_from_epoch: int
+
+
+class TrialResult(BaseModel):
+    """A trial of a sweep.
+
+    Attributes:
+        number: Its number within the sweep, from 0.
+        state: What became of it; `stopped` early because others were better at the same epoch.
+        point: The seed, and the hyperparameters that vary.
+        frechet_distance: The lowest Fréchet distance of its epochs, None where none was evaluated.
+        generator_loss: Its last generator loss, in nats, None before the first epoch's end.
+        run_id: Id of its MLflow run, None where it has none.
+    """
+
+    model_config = ConfigDict(frozen=True)
+
+    number: int
+    state: Literal["running", "finished", "failed", "stopped"]
+    point: Point
+    frechet_distance: float | None
+    generator_loss: float | None
+    run_id: str | None
+
+
+class SweepSummary(BaseModel):
+    """The result of a sweep.
+
+    Attributes:
+        name: Its name with a part of its fingerprint.
+        run_id: Id of its own MLflow run, below which its trials' runs are.
+        trials: Its trials by number.
+        logarithmic: The hyperparameters whose range is logarithmic.
+    """
+
+    model_config = ConfigDict(frozen=True)
+
+    name: str
+    run_id: str
+    trials: tuple[TrialResult, ...]
+    logarithmic: tuple[str, ...] = ()
+    tracking_uri: str
+    state_dir: Path
+
+    @property
+    def finished(self) -> list[TrialResult]:
+        """The trials that finished."""
+        return [trial for trial in self.trials if trial.state == "finished"]
+
+    @property
+    def best(self) -> TrialResult | None:
+        """The finished trial with the lowest Fréchet distance, None where none was evaluated."""
+        evaluated = [trial for trial in self.finished if trial.frechet_distance is not None]
+        return min(evaluated, key=lambda trial: trial.frechet_distance or 0, default=None)
+
+    @property
+    def sentence(self) -> str:
+        """How the sweep ended."""
+        others = {
+            state: sum(trial.state == state for trial in self.trials) for state in ("failed", "stopped", "running")
+        }
+        counts = "".join(f", {count} {state}" for state, count in others.items() if count)
+        if self.best is None:
+            return f"{len(self.finished)} of {len(self.trials)} trials finished{counts}."
+        point = ", ".join(f"{name}={value}" for name, value in self.best.point.items())
+        return (
+            f"{len(self.finished)} of {len(self.trials)} trials finished{counts}; the best is trial "
+            f"{self.best.number} with {point}: Fréchet distance {self.best.frechet_distance:.4g}."
+        )

@@ -23,6 +23,7 @@ class Settings(BaseSettings):
 
     state: Path = Field(default=CHECKOUT / ".state", validation_alias="DCGAN_STATE")
     mlflow_uri: str | None = Field(default=None, validation_alias="MLFLOW_TRACKING_URI")
+    sweeps_uri: str | None = Field(default=None, validation_alias="DCGAN_SWEEPS_URI")
     netrc: Path = Field(default=Path("~/.netrc"), validation_alias="NETRC")  # the passwords of http:// sources
 
     @field_validator("state")
@@ -76,6 +77,20 @@ class Settings(BaseSettings):
         return self.mlflow_uri or f"sqlite:///{self.root / 'mlflow.db'}"
 
     @property
+    def sweeps(self) -> Path:
+        """Folder of the sweeps' database and locks."""
+        return self.root / "sweeps"
+
+    @property
+    def sweeps_storage(self) -> str:
+        """Address of the sweeps' database: the environment's, else an SQLite file under the state folder.
+
+        It cannot be MLflow's own database: Optuna and MLflow both keep the number of their schema in a table called
+        alembic_version.
+        """
+        return self.sweeps_uri or f"sqlite:///{self.sweeps / 'optuna.db'}"
+
+    @property
     def artifact_root(self) -> Path:
         """Folder of MLflow's artifacts when its store is the SQLite file."""
         return self.root / "mlartifacts"
@@ -125,7 +140,7 @@ def set_default_environment() -> None:
         "MLFLOW_DISABLE_TELEMETRY": "true",
         "MLFLOW_ALLOW_PICKLE_DESERIALIZATION": "false",
         "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "true",  # with the password that the address may have
-        "MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false",
+        "MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false",  # Optuna brings tqdm, with which MLflow draws one per download
         "MLFLOW_SKIP_PIP_REQUIREMENTS_CHECK": "true",  # it would ask a package index
         # a training run does not wait for an MLflow server: what it misses is recorded later
         "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "1",

@@ -23,6 +23,9 @@ LEASE = "dcgan.lease"
 LEASE_RENEWED = "dcgan.lease_renewed"
 FLOW_RUN_ID = "prefect.flow_run_id"
 FLOW_RUN_URL = "prefect.flow_run_url"
+SWEEP = "dcgan.sweep"  # of a sweep's own run
+PARENT_RUN = "mlflow.parentRunId"  # of a trial's run; MLflow's own name, by which it nests runs
+TRIAL = "dcgan.trial"
 
 # tags of a version, besides recipe, seed and dataset digest
 WEIGHTS_SHA256 = "dcgan.weights_sha256"
@@ -50,5 +53,6 @@ REPORT_JSON = f"{REPORT}/quality.json"
 MODEL_CARD = f"{REPORT}/model-card.md"
 PLAYGROUND = f"{REPORT}/playground.html"
 REPORT_PAGE = f"{REPORT}/quality.html"
+SWEEP_REPORT = "sweep"
 SAMPLE_GRID = f"{REPORT}/samples.png"
 SERVING = "serving/1"  # TensorFlow Serving expects a number below the model's folder

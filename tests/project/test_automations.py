@@ -41,7 +41,7 @@ def test_only_flow_runs_of_this_project_are_touched(automation: dict[str, Any]) 
     assert automation["trigger"]["match"] == {"prefect.resource.id": "prefect.flow-run.*"}
     assert automation["trigger"]["match_related"] == {
         "prefect.resource.role": "flow",
-        "prefect.resource.name": "dcgan",
+        "prefect.resource.name": ["dcgan", "dcgan-sweep"],
     }
 
 

@@ -52,9 +52,9 @@ def anchors(document: Path) -> set[str]:
 
 
 def flags(command: str) -> set[str]:
-    """Return the flags of a flow's command: the parameters of its function, and those that every command has."""
+    """Return the flags of a flow's command: its own, and those that every command has."""
     return COMMON_FLAGS | {
-        f"--{name.replace('_', '-')}" for name in inspect.signature(cli.COMMANDS[command].flow.fn).parameters
+        name for argument in cli.app[command].assemble_argument_collection() for name in argument.names
     }
 
 

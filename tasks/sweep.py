@@ -1,0 +1,348 @@
+"""A sweep from its beginning to its end: each trial a flow run, in this process or on the workers of a deployment."""
+
+import logging
+import tempfile
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, cast
+from uuid import UUID
+
+import httpx
+from filelock import Timeout
+from prefect import tags
+from prefect.client.orchestration import SyncPrefectClient, get_client
+from prefect.client.schemas.filters import FlowRunFilter, FlowRunFilterName
+from prefect.client.schemas.objects import FlowRun
+from prefect.client.schemas.sorting import FlowRunSort
+from prefect.deployments import run_deployment
+from prefect.exceptions import ObjectNotFound
+from prefect.states import Cancelling
+
+from dcgan.errors import ConfigurationError, SweepError, TrackingError, mask_credentials
+from dcgan.files import TEMPORARY_PREFIX, exclusive_lock
+from dcgan.sweep import SEED, SweepPlan
+from tasks.context import Context
+from tasks.flow_run import flow_run_id, flow_run_tags
+from tasks.results import SweepSummary, TrialResult
+from tasks.sweep_report import csv_table, markdown_table, plot_png
+from tracking import runs
+from tracking.sweeps import Trial, TrialRun, Trials, distances_by_epoch, open_sweep_run, record_sweep, trial_runs
+from tracking.tags import PARENT_RUN, TRIAL
+
+logger = logging.getLogger("dcgan.sweep")
+
+POLL_SECONDS = 5.0
+OUTAGE_SECONDS = 600.0
+CRASHED_SECONDS = 120.0  # after which nobody starts a crashed flow run again
+
+
+@dataclass(frozen=True)
+class Sweep:
+    """The sweep of this process, as long as it has its lock.
+
+    Attributes:
+        context: Settings and store.
+        plan: What it tries.
+        trials: Its trials.
+        run_id: Id of its own MLflow run.
+        parameters: Parameters of every trial's flow run, besides its seed and hyperparameters.
+    """
+
+    context: Context
+    plan: SweepPlan
+    trials: Trials
+    run_id: str
+    parameters: Mapping[str, Any]
+
+    def name_of(self, trial: Trial) -> str:
+        """Return the name of a trial's flow run, by which it is found again."""
+        return f"{self.plan.title}-trial-{trial.number}"
+
+    def tags_of(self, trial: Trial) -> list[str]:
+        """Return the tags of a trial's flow run, which its MLflow run takes over."""
+        return [f"{PARENT_RUN}={self.run_id}", f"{TRIAL}={trial.number}"]
+
+    def parameters_of(self, trial: Trial) -> dict[str, Any]:
+        """Return the parameters of a trial's flow run."""
+        changes = self.plan.changes_at(trial.point)
+        return {**self.parameters, "seed": trial.point[SEED], "hyperparameters": changes}
+
+    def summary(self) -> SweepSummary:
+        """Return the trials as they are now."""
+        found = trial_runs(self.context.store, self.run_id)
+        results = []
+        for number, (point, state) in self.trials.states().items():
+            run = found.get(number)
+            results.append(
+                TrialResult(
+                    number=number,
+                    state=state,
+                    point=point,
+                    frechet_distance=run.distance if run else None,
+                    generator_loss=run.metrics.get("generator_loss") if run else None,
+                    run_id=run.run_id if run else None,
+                )
+            )
+        return SweepSummary(
+            name=self.plan.title,
+            run_id=self.run_id,
+            trials=tuple(results),
+            logarithmic=self.plan.logarithmic,
+            tracking_uri=mask_credentials(self.context.settings.tracking_uri),
+            state_dir=self.context.settings.root,
+        )
+
+
+@dataclass(frozen=True)
+class InThisProcess:
+    """Runs each trial at once, by calling the flow."""
+
+    flow: Callable[..., object]
+
+    def advance(self, sweep: Sweep, trial: Trial) -> bool:
+        """Run a trial to its end."""
+        try:
+            with tags(*sweep.tags_of(trial)):
+                self.flow(**sweep.parameters_of(trial))
+        except Exception as error:  # noqa: BLE001 - whatever ended one trial, the others are tried
+            logger.warning("Trial %d failed: %s", trial.number, mask_credentials(str(error) or type(error).__name__))
+        return True
+
+
+@dataclass(frozen=True)
+class OnWorkers:
+    """Runs each trial as a flow run of a deployment, on the workers of its pool.
+
+    Attributes:
+        deployment: Name of the deployment.
+        early_stopping: Whether to stop a trial that is worse than the median of the others at the same epoch.
+    """
+
+    deployment: str
+    early_stopping: bool = False
+    _started: dict[int, FlowRun] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        """Refuse a deployment that cannot run trials.
+
+        Raises:
+            ConfigurationError: It does not exist, or this sweep occupies a worker of its pool.
+        """
+        with get_client(sync_client=True) as client:
+            try:
+                deployment = client.read_deployment_by_name(self.deployment)
+            except ObjectNotFound:
+                raise ConfigurationError(
+                    f"Prefect's server has no deployment {self.deployment}; expected one that 'make deploy' creates, "
+                    "such as dcgan/train."
+                ) from None
+            own = flow_run_id()
+            if own and (pool := client.read_flow_run(UUID(own)).work_pool_name) and pool == deployment.work_pool_name:
+                raise ConfigurationError(
+                    f"The deployment {self.deployment} runs on the work pool {pool}, whose worker this sweep occupies; "
+                    "expected a deployment on another pool, such as dcgan/train."
+                )
+
+    def advance(self, sweep: Sweep, trial: Trial) -> bool:
+        """Start a trial's flow run, or find the one that an interrupted sweep started; return whether it has ended.
+
+        A server that does not answer is asked again later: the flow runs need no sweep to go on.
+        """
+        try:
+            with get_client(sync_client=True) as client:
+                flow_run = self._started.get(trial.number) or self._start(client, sweep, trial)
+                self._started[trial.number] = flow_run
+                return _is_over(client.read_flow_run(flow_run.id))
+        except (httpx.TransportError, httpx.HTTPStatusError) as error:
+            logger.warning("Prefect's server does not answer about trial %d, which goes on: %s", trial.number, error)
+            return False
+        except ObjectNotFound:
+            logger.warning("The flow run of trial %d was deleted.", trial.number)
+            return True
+
+    def stop(self, trial: Trial) -> bool:
+        """Cancel a trial's flow run."""
+        flow_run = self._started.get(trial.number)
+        if flow_run is None:
+            return False
+        try:
+            with get_client(sync_client=True) as client:
+                client.set_flow_run_state(flow_run.id, Cancelling(message="Others were better at the same epoch."))
+        except (httpx.TransportError, httpx.HTTPStatusError, ObjectNotFound) as error:
+            logger.warning("Trial %d is not stopped: %s", trial.number, error)
+            return False
+        return True
+
+    def _start(self, client: SyncPrefectClient, sweep: Sweep, trial: Trial) -> FlowRun:
+        name = sweep.name_of(trial)
+        found = client.read_flow_runs(
+            flow_run_filter=FlowRunFilter(name=FlowRunFilterName(any_=[name])), sort=FlowRunSort.START_TIME_DESC
+        )
+        for flow_run in found:
+            state = flow_run.state
+            if state and not (state.is_cancelled() or (state.is_crashed() and _is_over(flow_run))):
+                logger.info("Trial %d goes on in the flow run %s.", trial.number, flow_run.id)
+                return flow_run
+        created = run_deployment(
+            self.deployment,
+            parameters=sweep.parameters_of(trial),
+            flow_run_name=name,
+            tags=sweep.tags_of(trial),
+            idempotency_key=f"{name}-{len(found)}",  # a repeated request finds what the first one made
+            timeout=0,
+        )
+        return cast(FlowRun, created)  # in synchronous code it is not a coroutine
+
+
+def _is_over(flow_run: FlowRun) -> bool:
+    """Return whether a flow run has ended for good; for a while, a crashed one may be started again."""
+    state = flow_run.state
+    if state is None or not state.is_final():
+        return False
+    return not state.is_crashed() or (datetime.now(UTC) - state.timestamp).total_seconds() > CRASHED_SECONDS
+
+
+@contextmanager
+def sweep(context: Context, plan: SweepPlan, parameters: Mapping[str, Any]) -> Iterator[Sweep]:
+    """Own a sweep, new or interrupted, while the body runs its trials; afterwards MLflow knows how it ended.
+
+    Raises:
+        ConfigurationError: Another process of this machine runs the same sweep.
+        SweepError: No trial finished, or the sweeps' database cannot be used.
+        TrackingError: The store does not answer.
+    """
+    store = context.store
+    with _locked(context.settings.sweeps / f"{plan.title}.lock", plan):
+        trials = Trials(context.settings.sweeps_storage, plan)
+        run_id = open_sweep_run(store, plan, flow_run_tags())
+        try:
+            this = Sweep(context, plan, trials, run_id, parameters)
+            yield this
+            summary = this.summary()
+            publish_files(this, summary)
+            if not summary.finished:
+                raise SweepError(f"No trial of the sweep {plan.title} finished: {summary.sentence}")
+        except BaseException as error:
+            outcome: runs.Outcome = "FAILED" if isinstance(error, Exception) else "KILLED"
+            try:
+                runs.end_run(store, run_id, outcome, str(error) if isinstance(error, SweepError) else "")
+            except TrackingError as failure:
+                logger.warning("The run %s is not marked %s: %s", run_id, outcome, failure)
+            raise
+        runs.end_run(store, run_id, "FINISHED")
+
+
+@contextmanager
+def _locked(path: Path, plan: SweepPlan) -> Iterator[None]:
+    with ExitStack() as stack:
+        try:
+            stack.enter_context(exclusive_lock(path, timeout_seconds=0))
+        except Timeout:
+            raise ConfigurationError(
+                f"The sweep {plan.title} is run by another process; expected another --name, or to wait for that one."
+            ) from None
+        yield
+
+
+def run_trials(this: Sweep, runner: InThisProcess | OnWorkers, parallel: int) -> None:
+    """Run the trials of a sweep that are not finished, at most `parallel` at a time, and record what becomes of each.
+
+    Raises:
+        SweepError: The sweeps' database cannot be used.
+        TrackingError: MLflow does not answer for ten minutes.
+    """
+    waiting = this.trials.to_run()
+    active: list[Trial] = []
+    while True:
+        while len(active) < parallel and (trial := next(waiting, None)):
+            logger.info("Trial %d: %s", trial.number, ", ".join(f"{name}={v}" for name, v in trial.point.items()))
+            active.append(trial)
+        if not active:
+            return
+        found = _patient_trial_runs(this)
+        over = [trial for trial in active if _is_finished(trial, found) or runner.advance(this, trial)]
+        stopped = []
+        if isinstance(runner, OnWorkers) and runner.early_stopping and not over:
+            stopped = _stop_hopeless(this, runner, active, found)
+        if over or stopped:
+            _settle(this, over)
+            active = [trial for trial in active if trial not in over + stopped]
+        else:
+            time.sleep(POLL_SECONDS)
+
+
+def publish_files(this: Sweep, summary: SweepSummary) -> None:
+    """Upload the table and the plot of a sweep's trials to its MLflow run.
+
+    Raises:
+        TrackingError: The store does not answer.
+    """
+    files = {
+        "trials.csv": csv_table(summary).encode(),
+        "trials.md": markdown_table(summary).encode(),
+        "trials.png": plot_png(summary),
+    }
+    with tempfile.TemporaryDirectory(prefix=TEMPORARY_PREFIX, dir=this.context.settings.sweeps) as folder:
+        for name, content in files.items():
+            (Path(folder) / name).write_bytes(content)
+        best = summary.best.frechet_distance if summary.best else None
+        record_sweep(this.context.store, this.run_id, Path(folder), len(summary.finished), best)
+
+
+def _is_finished(trial: Trial, found: Mapping[int, TrialRun]) -> bool:
+    return trial.number in found and found[trial.number].finished
+
+
+def _stop_hopeless(this: Sweep, runner: OnWorkers, active: list[Trial], found: Mapping[int, TrialRun]) -> list[Trial]:
+    """Stop the running trials that are worse than others were at the same epoch, and return them."""
+    stopped = []
+    for trial in active:
+        if (run := found.get(trial.number)) and _report(this, trial, run) and runner.stop(trial):
+            logger.info("Trial %d is stopped: others were better at the same epoch.", trial.number)
+            this.trials.stop(trial)
+            stopped.append(trial)
+    return stopped
+
+
+def _report(this: Sweep, trial: Trial, run: TrialRun) -> bool:
+    """Report a trial's epochs, with which later ones are compared, and return whether it is hopeless."""
+    try:
+        return this.trials.report(trial, distances_by_epoch(this.context.store, run))
+    except TrackingError as error:
+        logger.warning("%s Trial %d is not compared with others.", error, trial.number)
+        return False
+
+
+def _settle(this: Sweep, over: list[Trial]) -> None:
+    """Record what became of trials that are over; finished are those whose MLflow run is."""
+    found = _patient_trial_runs(this)
+    for trial in over:
+        if _is_finished(trial, found):
+            run = found[trial.number]
+            if this.plan.searched:
+                _report(this, trial, run)
+            this.trials.finish(trial, run.distance)
+        else:
+            this.trials.fail(trial)
+            logger.warning("Trial %d failed.", trial.number)
+    try:
+        publish_files(this, this.summary())
+    except TrackingError as error:
+        logger.warning("%s The sweep goes on; its table and plot are uploaded later.", error)
+
+
+def _patient_trial_runs(this: Sweep) -> dict[int, TrialRun]:
+    """Return the runs of the trials; trials on workers survive a store that is away, so their sweep does too."""
+    deadline = time.monotonic() + OUTAGE_SECONDS
+    while True:
+        try:
+            return trial_runs(this.context.store, this.run_id)
+        except TrackingError as error:
+            if time.monotonic() > deadline:
+                raise
+            logger.warning("%s The sweep asks again.", error)
+            time.sleep(POLL_SECONDS)
