@@ -16,7 +16,7 @@ from flows.hyperparameters import Changes, Hyperparameters
 from flows.parameters import Positive, PromotionMode, Resume, Seed, Source
 from tasks.results import Links, Promotion, Summary, Trained
 from tasks.settings import read_settings
-from tracking.tags import EXPERIMENT, MODEL_NAME
+from tracking.tags import EXPERIMENT, MODEL_NAME, TRIAL
 
 if TYPE_CHECKING:
     from tasks.context import Context
@@ -26,11 +26,12 @@ AFTER_SIGNAL = "The state is saved after every epoch: the same command resumes f
 
 
 def _flow_run_name() -> str:
-    """Return the name of a flow run, which is that of its MLflow run, as far as the parameters say it."""
+    """Return the name of a flow run: that of its MLflow run, as far as the parameters say it, and a sweep's trial."""
     given = flow_run.parameters
     recipe = given.get("hyperparameters", {}).get("name") or given.get("recipe", "fast")
     seed = given.get("seed", 0)
-    return recipe if seed is None else f"{recipe}-seed{seed}"
+    trial = "".join(f"-trial{tag.partition('=')[2]}" for tag in flow_run.tags if tag.startswith(f"{TRIAL}="))
+    return f"{recipe}{'' if seed is None else f'-seed{seed}'}{trial}"
 
 
 @flow(name="dcgan", flow_run_name=_flow_run_name)

@@ -15,7 +15,7 @@ import httpx
 from filelock import Timeout
 from prefect import tags
 from prefect.client.orchestration import SyncPrefectClient, get_client
-from prefect.client.schemas.filters import FlowRunFilter, FlowRunFilterName
+from prefect.client.schemas.filters import FlowRunFilter, FlowRunFilterTags
 from prefect.client.schemas.objects import FlowRun
 from prefect.client.schemas.sorting import FlowRunSort
 from prefect.deployments import run_deployment
@@ -59,11 +59,11 @@ class Sweep:
     parameters: Mapping[str, Any]
 
     def name_of(self, trial: Trial) -> str:
-        """Return the name of a trial's flow run, by which it is found again."""
+        """Return the name of a trial's flow run, until it starts."""
         return f"{self.plan.title}-trial-{trial.number}"
 
     def tags_of(self, trial: Trial) -> list[str]:
-        """Return the tags of a trial's flow run, which its MLflow run takes over."""
+        """Return the tags of a trial's flow run, by which it is found again, and which its MLflow run takes over."""
         return [f"{PARENT_RUN}={self.run_id}", f"{TRIAL}={trial.number}"]
 
     def parameters_of(self, trial: Trial) -> dict[str, Any]:
@@ -180,7 +180,8 @@ class OnWorkers:
     def _start(self, client: SyncPrefectClient, sweep: Sweep, trial: Trial) -> FlowRun:
         name = sweep.name_of(trial)
         found = client.read_flow_runs(
-            flow_run_filter=FlowRunFilter(name=FlowRunFilterName(any_=[name])), sort=FlowRunSort.START_TIME_DESC
+            flow_run_filter=FlowRunFilter(tags=FlowRunFilterTags(all_=sweep.tags_of(trial))),
+            sort=FlowRunSort.START_TIME_DESC,
         )
         for flow_run in found:
             state = flow_run.state

@@ -63,9 +63,9 @@ def trials(stack: ServiceStack) -> list[Run]:
     return sorted(runs_with(stack, "dcgan.trial"), key=lambda run: int(run.data.tags["dcgan.trial"]))
 
 
-def flow_runs(stack: ServiceStack, prefix: str) -> list[dict[str, object]]:
-    """Return the flow runs whose name begins with `prefix`."""
-    return [each for each in stack.find("flow_runs") if str(each["name"]).startswith(prefix)]
+def flow_runs(stack: ServiceStack, tag: str) -> list[dict[str, object]]:
+    """Return the flow runs that have a tag."""
+    return [each for each in stack.find("flow_runs") if tag in each["tags"]]
 
 
 def through_prefect(stack: ServiceStack, **parameters: object) -> "subprocess.CompletedProcess[str]":
@@ -115,8 +115,8 @@ def test_a_killed_sweep_goes_on_through_its_deployment(workers):
         "sweep/trials.md",
         "sweep/trials.png",
     }
-    flows = flow_runs(workers, f"{parent.info.run_name}-trial-")
-    assert sorted(str(each["name"])[-1] for each in flows) == ["0", "1", "2", "3"]
+    flows = flow_runs(workers, f"mlflow.parentRunId={parent.info.run_id}")
+    assert sorted(each["name"] for each in flows) == [f"smoke-seed{seed}-trial{n}" for n, seed in enumerate(SEEDS)]
     assert {each["work_pool_name"] for each in flows} == {"gpu"}
     assert {each["state_name"] for each in flows} == {"Completed"}
     assert all(each["parent_task_run_id"] for each in flows)
