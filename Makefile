@@ -45,8 +45,8 @@ train: $(APP)  ## train, track, render and register: the whole pipeline in this 
 	@$(VENV)/bin/dcgan train $(call flag,RECIPE,recipe) $(call flag,EPOCHS,epochs) $(call flag,SEED,seed) \
 	  $(call flag,SOURCE,source) $(call flag,RESUME,resume) $(call flag,DEVICE,device) $(call flag,PROMOTION,promotion) $(call given,ARGS)
 
-# A file's tests stay together, for the sake of its fixtures; a core for each process, which needs about a gigabyte.
-PARALLEL := --numprocesses logical --maxprocesses 4 --dist loadfile
+# A file's tests stay together, for the sake of its fixtures; each process needs up to 3.5 GB.
+PARALLEL := --numprocesses logical --maxprocesses 2 --dist loadfile
 
 test: $(DEV)  ## run the default tests
 	$(RUN) pytest $(PARALLEL) -m "not slow and not e2e and not browser" $(call given,ARGS)
