@@ -20,8 +20,8 @@ help:  ## explain every target
 	@grep -hE '^[a-z][a-z0-9-]*:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z0-9-]+):.*## /\1|/; s/[$$]{2}/$$/g' \
 	  | while IFS='|' read -r target text; do printf '  %-14s %s\n' "$$target" "$$text"; done
 	@echo
-	@echo "Variables of train: RECIPE=fast|classic|smoke EPOCHS=N SEED=N SOURCE=auto|bundled|DIR|URL"
-	@echo "  RESUME=auto|never|RUN_ID DEVICE=auto|cpu|gpu"
+	@echo "Variables of train: RECIPE=fast|classic|smoke|FILE.toml EPOCHS=N SEED=N SOURCE=auto|bundled|DIR|URL"
+	@echo "  SET='NAME=VALUE ...' RESUME=auto|never|RUN_ID DEVICE=auto|cpu|gpu"
 	@echo "  PROMOTION=auto|manual, and ARGS for any other flag of dcgan train."
 	@echo "Variables of ui: DCGAN_LISTEN=ADDRESS, refused without passwords (docs/servers.md)."
 	@echo "ARGS goes to pytest too: make test ARGS='-k idx'."
@@ -30,7 +30,7 @@ help:  ## explain every target
 setup: $(APP)  ## install what training needs into .venv (GPU=1: with CUDA's libraries)
 
 # Variables of the command line that no target knows are refused by name: a misspelt one must not change nothing.
-KNOWN := RECIPE EPOCHS SEED SOURCE RESUME DEVICE PROMOTION ARGS PYTHON GPU UV_ARGS DCGAN_LISTEN DCGAN_STATE \
+KNOWN := RECIPE EPOCHS SET SEED SOURCE RESUME DEVICE PROMOTION ARGS PYTHON GPU UV_ARGS DCGAN_LISTEN DCGAN_STATE \
   PREFECT_API_URL MLFLOW_TRACKING_URI
 given_names := $(strip $(foreach name,$(.VARIABLES),$(if $(filter command,$(origin $(name))),$(name))))
 ifneq ($(filter-out $(KNOWN),$(given_names)),)
@@ -43,6 +43,7 @@ flag = $(if $(call given,$1),--$2 '$(subst ','\'',$($1))')
 
 train: $(APP)  ## train, track, render and register: the whole pipeline in this process
 	@$(VENV)/bin/dcgan train $(call flag,RECIPE,recipe) $(call flag,EPOCHS,epochs) $(call flag,SEED,seed) \
+	  $(foreach assignment,$(call given,SET),--set '$(subst ','\'',$(assignment))') \
 	  $(call flag,SOURCE,source) $(call flag,RESUME,resume) $(call flag,DEVICE,device) $(call flag,PROMOTION,promotion) $(call given,ARGS)
 
 # A file's tests stay together, for the sake of its fixtures; each process needs up to 3.5 GB.

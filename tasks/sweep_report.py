@@ -14,6 +14,7 @@ from tasks.results import SweepSummary, TrialResult
 
 PANEL = (4.2, 3.4)  # inches
 MAX_PANELS = 6
+MAX_TICKS = 6  # up to so many values each have a tick
 DPI = 110
 WIDE = 10  # an axis whose largest value is as many times its smallest is logarithmic
 FINISHED_COLOR, STOPPED_COLOR, BEST_COLOR = "#1f5fa8", "#b3541e", "#1c7a44"
@@ -76,6 +77,8 @@ def plot_png(summary: SweepSummary) -> bytes:
         panel.set_xlabel(name.replace("_", " "))
         if name in summary.logarithmic:
             panel.set_xscale("log")
+        elif len(values := sorted(set(places))) <= MAX_TICKS:
+            panel.set_xticks(values, [f"{value:g}" for value in values])
         if evaluated and heights and max(heights) > WIDE * min(heights) > 0:
             panel.set_yscale("log")
             panel.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
@@ -83,6 +86,7 @@ def plot_png(summary: SweepSummary) -> bytes:
             panel.yaxis.set_minor_locator(NullLocator())
     panels[0].set_ylabel(label)
     panels[0].xaxis.set_major_locator(MaxNLocator(integer=True))
+    panels[0].xaxis.set_major_formatter(StrMethodFormatter("{x:g}"))
     if any(trial.state != "finished" for trial in shown):
         panels[0].legend(frameon=False)
     if summary.best and heights:

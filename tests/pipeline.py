@@ -80,9 +80,10 @@ def empty_database(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def pipeline(small_folder: Path, state: Path, empty_database: Path) -> Pipeline:
-    """Return the tasks on the small dataset, in a state folder with nothing but an empty database."""
-    state.mkdir()
-    shutil.copy(empty_database, state / "mlflow.db")
+    """Return the tasks on the small dataset; where no other fixture has filled it, the state has an empty database."""
+    if not state.exists():
+        state.mkdir()
+        shutil.copy(empty_database, state / "mlflow.db")
     return Pipeline(small_folder, Settings(state=state))
 
 

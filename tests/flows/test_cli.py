@@ -67,7 +67,7 @@ def test_help_of_a_flow_lists_its_parameters(name, state, capsys):
     schema = COMMANDS[name].flow.parameters.model_dump()["properties"]
     assert schema
     for parameter, field in schema.items():
-        assert f"--{'set' if parameter == 'hyperparameters' else parameter} " in shown
+        assert f"--{'set' if parameter == 'hyperparameters' else parameter.replace('_', '-')} " in shown
         assert " ".join(field["description"].split()) in shown
         if field.get("default") not in (None, False, {}):
             assert f"[default: {field['default']}]" in shown
