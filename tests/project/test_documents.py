@@ -74,7 +74,8 @@ def test_links_resolve() -> None:
 def test_make_commands_exist() -> None:
     """Every `make …` names targets of the Makefile, and variables that it takes."""
     targets = set(re.findall(r"^([a-z][a-z0-9-]*):", (CHECKOUT / "Makefile").read_text(), flags=re.MULTILINE))
-    variables = SETUP_VARIABLES | {name.upper() for name in inspect.signature(dcgan.fn).parameters}
+    parameters = inspect.signature(dcgan.fn).parameters
+    variables = SETUP_VARIABLES | {"SET" if name == "hyperparameters" else name.upper() for name in parameters}
     found = list(commands(r"\bmake((?: +[\w./:=-]+)+)"))
     assert len(found) > 30
     words = [(where, word.partition("=")) for where, match in found for word in match[1].split()]
