@@ -32,9 +32,7 @@ class FlowResult:
 
 def train(source: Path) -> Summary:
     """Run the whole flow for one epoch, with a hyperparameter of its own."""
-    return dcgan(
-        recipe="smoke", epochs=1, hyperparameters={"beta_1": 0.25}, seed=3, source=str(source), device="cpu"
-    )
+    return dcgan(recipe="smoke", epochs=1, hyperparameters={"beta_1": 0.25}, seed=3, source=str(source), device="cpu")
 
 
 @pytest.fixture(scope="module")
