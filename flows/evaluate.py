@@ -47,7 +47,10 @@ def show(evaluation: Evaluation) -> None:
     table = Table.grid(padding=(0, 2))
     table.add_row("", *columns)
     for name in evaluation.candidate.selection.estimates():
-        table.add_row(name.replace("_", " "), *(str(report.estimates()[name]) for report in columns.values()))
+        table.add_row(
+            name.replace("_", " ").replace("frechet", "Fréchet"),
+            *(str(report.estimates()[name]) for report in columns.values()),
+        )
     console = Console(soft_wrap=True)
     console.print(table)
     console.print(evaluation.sentence)

@@ -27,6 +27,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 from dcgan.evaluation.gate import Evaluation
 from dcgan.evaluation.report import QualityReport
 from dcgan.images import image_grid, png_bytes, upscaled
+from dcgan.report.render import display_name
 from dcgan.training.checkpoint import EpochRecord
 from dcgan.training.loop import Progress as TrainingProgress
 from tasks.results import Generated, Promotion, Summary, SweepSummary
@@ -96,7 +97,7 @@ def publish_evaluation(evaluation: Evaluation, report_url: str | None) -> None:
 
 def publish_summary(summary: Summary) -> None:
     """Show the result of the training pipeline."""
-    metrics = {name.replace("_", " "): f"{value:,.4g}" for name, value in summary.metrics.items()}
+    metrics = {display_name(name): f"{value:,.4g}" for name, value in summary.metrics.items()}
     stages = {f"{stage}, s": f"{seconds:,.1f}" for stage, seconds in summary.seconds.items()}
     rows = "\n".join(f"| {name} | {value} |" for name, value in {**metrics, **stages}.items())
     pages = {"MLflow run": summary.links.run, "report": summary.links.report, "version": summary.links.version}
@@ -248,7 +249,7 @@ def _metrics_table(columns: dict[str, QualityReport]) -> str:
     head = [f"| metric | {' | '.join(columns)} |", f"|{'---|' * (len(columns) + 1)}"]
     estimates = {title: report.estimates() for title, report in columns.items()}
     names = next(iter(estimates.values()))
-    rows = [f"| {name.replace('_', ' ')} | {' | '.join(str(e[name]) for e in estimates.values())} |" for name in names]
+    rows = [f"| {display_name(name)} | {' | '.join(str(e[name]) for e in estimates.values())} |" for name in names]
     return "\n".join(head + rows)
 
 

@@ -9,6 +9,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import LogLocator, MaxNLocator, NullLocator, StrMethodFormatter
 
+from dcgan.report.render import display_name
 from dcgan.sweep import SEED
 from tasks.results import SweepSummary, TrialResult
 
@@ -52,7 +53,7 @@ def markdown_table(summary: SweepSummary) -> str:
         return summary.sentence
     distances = [math.inf if trial.frechet_distance is None else trial.frechet_distance for trial in summary.trials]
     order = sorted(range(len(table)), key=distances.__getitem__)
-    lines = [f"| {' | '.join(name.replace('_', ' ') for name in table[0])} |", f"|{'---|' * len(table[0])}"]
+    lines = [f"| {' | '.join(display_name(name) for name in table[0])} |", f"|{'---|' * len(table[0])}"]
     lines += [f"| {' | '.join(table[index].values())} |" for index in order]
     return f"## {summary.name}\n\n{summary.sentence}\n\n" + "\n".join(lines) + "\n"
 
@@ -74,7 +75,7 @@ def plot_png(summary: SweepSummary) -> bytes:
     for panel, name in zip(panels, ["trial", *names], strict=False):
         places = [float(trial.number if name == "trial" else trial.point[name] or 0) for trial in shown]
         _draw(panel, shown, places, heights)
-        panel.set_xlabel(name.replace("_", " "))
+        panel.set_xlabel(display_name(name))
         if name in summary.logarithmic:
             panel.set_xscale("log")
         elif len(values := sorted(set(places))) <= MAX_TICKS:

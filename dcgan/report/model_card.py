@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from dcgan.data.dataset import Manifest
 from dcgan.data.idx import FILES
 from dcgan.evaluation.gate import Evaluation
+from dcgan.report.render import display_name
 from dcgan.training.checkpoint import Checkpoint
 
 MNIST_DIGEST = hashlib.sha256("\n".join(file.sha256 for file in FILES).encode()).hexdigest()
@@ -116,18 +117,15 @@ def with_evaluation(card: str, evaluation: Evaluation, report: str) -> str:
 
 
 def _training_metrics(epoch: int, metrics: Mapping[str, float]) -> str:
-    rows = "\n".join(f"| {name.replace('_', ' ')} | {value:,.4g} |" for name, value in metrics.items())
+    rows = "\n".join(f"| {display_name(name)} | {value:,.4g} |" for name, value in metrics.items())
     return f"Of epoch {epoch}, during training:\n\n| metric | value |\n|---|---|\n{rows}"
 
 
 def _evaluation_metrics(evaluation: Evaluation, report: str) -> str:
     columns = evaluation.columns("selection")
     held_out = {title: each.frechet_distance for title, each in evaluation.columns("held_out").items()}
-    rows = {
-        name.replace("_", " "): {title: each.estimates()[name] for title, each in columns.items()} for name in SHOWN
-    }
+    rows = {display_name(name): {title: each.estimates()[name] for title, each in columns.items()} for name in SHOWN}
     rows["Fréchet distance, held-out classifier"] = held_out
-    rows = {name.replace("frechet", "Fréchet"): values for name, values in rows.items()}
     lines = [_row("metric", columns), "|---" * (len(columns) + 1) + "|"]
     lines += [_row(name, values.values()) for name, values in rows.items()]
     images = evaluation.candidate.selection.images

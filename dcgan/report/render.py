@@ -2,6 +2,7 @@
 
 import base64
 import math
+import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
@@ -123,8 +124,9 @@ def shown_metrics() -> list[str]:
 
 
 def display_name(name: str) -> str:
-    """Return the name of a metric as a reader would write it."""
-    return name.replace("_", " ").replace("frechet", "Fréchet")
+    """Return the name of a metric as a reader would write it, with its unit: "peak memory, MB"."""
+    with_unit = re.sub("_(mb|seconds)$", lambda unit: {"mb": ", MB", "seconds": ", s"}[unit[1]], name)
+    return with_unit.replace("_", " ").replace("frechet", "Fréchet")
 
 
 def image_url(image: np.ndarray) -> str:

@@ -18,7 +18,7 @@ def test_the_command_prints_metrics_and_verdict(in_service, tmp_path, capsys):
     lines = [line.split("  ") for line in printed.splitlines()]
     rows = {words[0]: [word.strip() for word in words[1:] if word] for words in lines}
     columns = list(in_service.better.columns("selection").values())[:3]
-    assert rows["frechet distance"] == [str(report.frechet_distance) for report in columns]
+    assert rows["Fréchet distance"] == [str(report.frechet_distance) for report in columns]
     assert f"{in_service.better.verdict.reason} To promote it: dcgan promote --version 2\n" in printed
     assert Evaluation.model_validate_json(file.read_text()) == in_service.better
     assert in_service.aliases() == {"champion": 1}

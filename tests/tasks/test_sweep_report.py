@@ -57,7 +57,7 @@ def test_the_csv_has_a_row_for_each_trial():
 def test_the_markdown_begins_with_the_best():
     """Then come the others by distance, and last those without one."""
     lines = [line for line in markdown_table(SEARCH).splitlines() if line.startswith("| ")]
-    assert lines[0] == "| trial | state | beta 1 | hidden units | seed | frechet distance | generator loss | run id |"
+    assert lines[0] == "| trial | state | beta 1 | hidden units | seed | Fréchet distance | generator loss | run id |"
     assert [line.split(" | ")[0] for line in lines[1:]] == ["| 2", "| 0", "| 3", "| 1"]
 
 

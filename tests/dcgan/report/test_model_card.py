@@ -52,7 +52,7 @@ def test_it_says_where_the_generator_came_from():
     assert "![sample grid of epoch 2](grid-address)" in card
     assert f"`the bundled copy`, digest `{MNIST_DIGEST}`. This is MNIST, by Y. LeCun" in card
     assert "CC BY-SA 3.0" in card
-    assert "| generator loss | 0.75 |\n| frechet distance | 12.5 |" in card
+    assert "| generator loss | 0.75 |\n| Fréchet distance | 12.5 |" in card
     assert 'mlflow.pyfunc.load_model("models:/m-1")' in card
     for section in ("Intended use", "Limits", "Data and licence", "Training", "Metrics", "Loading it"):
         assert card.count(f"\n## {section}\n") == 1
