@@ -56,7 +56,7 @@ test-slow: $(DEV)  ## run the tests of whole processes and crashes, and those th
 	$(RUN) pytest $(PARALLEL) -m slow $(call given,ARGS)
 
 test-e2e: $(DEV)  ## run end to end: real servers, a real worker, a real deployment
-	$(RUN) pytest -m e2e $(call given,ARGS)
+	$(RUN) pytest $(PARALLEL) -m e2e $(call given,ARGS)
 
 test-browser: $(DEV)  ## look at the pages with a real Chromium, which must be installed
 	$(RUN) pytest -m browser $(call given,ARGS)

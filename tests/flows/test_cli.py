@@ -290,7 +290,7 @@ def test_a_prefect_that_does_not_answer(state, free_port):
 def test_a_flows_module_is_the_same_command(name, state, free_port):
     """`python -m flows.train` is `dcgan train`, and importing the flow does not make Prefect warn."""
     module = [sys.executable, "-m", f"flows.{name}"]
-    arguments = ["--version", "1"] if name == "promote" else []
+    arguments = {"promote": ["--version", "1"], "sweep": ["--seeds", "0,1"]}.get(name, [])
     api = f"http://127.0.0.1:{free_port}/api"
     done = run(arguments, state, module, PREFECT_API_URL=api)
     assert done.returncode == 1
