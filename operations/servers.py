@@ -267,6 +267,8 @@ def server_environment(settings: ServerSettings) -> dict[str, str]:
     defaults = {
         "PREFECT_SERVER_CORS_ALLOWED_ORIGINS": ",".join(settings.prefect.browser_origins),
         "PREFECT_UI_API_URL": urlsplit(settings.prefect.url).path,  # at whichever address the browser has opened
+        "PREFECT_SERVER_LOGS_STREAM_OUT_ENABLED": "true",  # else `--watch` shows events only
+        "PREFECT_SERVER_LOGS_STREAM_PUBLISHING_ENABLED": "true",
     }
     overrides = {"MLFLOW_BACKEND_STORE_URI": settings.mlflow_database}  # its URL may contain a password
     if settings.listen not in LOOPBACK:
