@@ -188,7 +188,7 @@ def test_the_model_is_served_over_http(deployed, smoke, free_port):
 
 def test_a_cancelled_training_run_is_killed_and_resumes(deployed):
     """Cancelled in Prefect, the MLflow run is KILLED; run again with the same parameters, it resumes."""
-    parameters = ["--param", "seed=6", "--param", "epochs=40", "--param", "source=bundled"]
+    parameters = ["--param", "seed=6", "--param", "epochs=20", "--param", "source=bundled"]
     cancelled = flow_run_id(prefect(deployed, "deployment", "run", "dcgan/smoke", *parameters))
     (run,) = wait_until("a first epoch", lambda: _with_epochs(mlflow_runs(deployed, cancelled)))
     prefect(deployed, "flow-run", "cancel", cancelled)
@@ -200,7 +200,7 @@ def test_a_cancelled_training_run_is_killed_and_resumes(deployed):
     (resumed,) = mlflow_runs(deployed, again)
     assert resumed.info.run_id == run.info.run_id
     assert resumed.info.status == "FINISHED"
-    assert [m.step for m in client.get_metric_history(run.info.run_id, "generator_loss")] == list(range(1, 41))
+    assert [m.step for m in client.get_metric_history(run.info.run_id, "generator_loss")] == list(range(1, 21))
 
 
 def _with_epochs(runs: list[Run]) -> list[Run]:

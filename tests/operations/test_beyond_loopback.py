@@ -9,6 +9,7 @@ import re
 import subprocess
 import sys
 from collections.abc import Iterator
+from contextlib import suppress
 from urllib.parse import urlsplit
 
 import httpx
@@ -94,11 +95,16 @@ def test_pages_of_other_hosts_are_refused(protected: ServiceStack) -> None:
 def test_the_passwords_cannot_be_read_anywhere(protected: ServiceStack) -> None:
     """No command line and no file of the state folder contains one; only its user may open the folder of MLflow's."""
     secrets = [PREFECT_PASSWORD.encode(), MLFLOW_PASSWORD.encode()]
-    commands = [" ".join(process.cmdline()).encode() for process in (psutil.Process(), *protected.processes())]
-    files = [path for path in protected.state.rglob("*") if path.is_file()]
-    assert {path.name for path in files} >= {"prefect.log", "mlflow.log", "worker-cpu.log", "mlflow.ini"}
-    texts = [*commands, *(path.read_bytes() for path in files)]
-    assert [text[:200] for text in texts if any(secret in text for secret in secrets)] == []
+    texts = {}
+    for process in (psutil.Process(), *protected.processes()):
+        with suppress(psutil.NoSuchProcess):  # a flow run's may end meanwhile
+            texts[f"process {process.pid}"] = " ".join(process.cmdline()).encode()
+    for path in protected.state.rglob("*"):
+        with suppress(FileNotFoundError):  # a temporary one may be removed meanwhile
+            if path.is_file():
+                texts[path.name] = path.read_bytes()
+    assert texts.keys() >= {"prefect.log", "mlflow.log", "worker-cpu.log", "mlflow.ini"}
+    assert [(where, text[:200]) for where, text in texts.items() if any(secret in text for secret in secrets)] == []
     assert (protected.state / "access").stat().st_mode & 0o777 == 0o700
 
 
