@@ -23,7 +23,7 @@ from tests.service_stack import CHECKOUT, ServiceStack
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(900)]
 
 PATIENCE_SECONDS = 180
-WATCH_SECONDS = 600  # for 40 epochs on a busy machine
+WATCH_SECONDS = 600  # for 20 epochs on a busy machine
 
 
 @dataclass(frozen=True)
