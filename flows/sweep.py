@@ -26,9 +26,9 @@ def dcgan_sweep(  # noqa: PLR0913 - one for each field of the form
     recipe: RecipeName = "fast",
     epochs: Positive | None = None,
     hyperparameters: Hyperparameters = {},  # noqa: B006 - nothing changes it, and Prefect's form needs an object
-    seeds: Seeds = [0],  # noqa: B006
-    grid: Grid = {},  # noqa: B006
-    search: Search = {},  # noqa: B006
+    seeds: Seeds = [0],  # noqa: B006 - likewise
+    grid: Grid = {},  # noqa: B006 - likewise
+    search: Search = {},  # noqa: B006 - likewise
     trials: Positive | None = None,
     name: SweepName | None = None,
     source: Source = "auto",
@@ -93,7 +93,7 @@ def dcgan_sweep(  # noqa: PLR0913 - one for each field of the form
     return completed(summary, summary.sentence)
 
 
-def check(  # noqa: PLR0913 - the flow's own
+def check(  # noqa: PLR0913 - the flow's own parameters
     *,
     recipe: RecipeName = "fast",
     epochs: int | None = None,
