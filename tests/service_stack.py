@@ -4,7 +4,8 @@ import os
 import socket
 import subprocess
 import sys
-from collections.abc import Iterator, Mapping, Sequence
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -14,6 +15,7 @@ import pytest
 
 CHECKOUT = Path(__file__).resolve().parents[1]
 READY = "Ctrl-C stops everything."
+PATIENCE_SECONDS = 400
 
 
 def free_port() -> int:
@@ -120,3 +122,13 @@ def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServiceStack]:
     yield stack
     stack.process.terminate()
     stack.process.communicate(timeout=120)
+
+
+def wait_until(what: str, ready: Callable[[], object]) -> object:
+    """Return the result of `ready` as soon as it is true, on a busy machine too."""
+    deadline = time.monotonic() + PATIENCE_SECONDS
+    while time.monotonic() < deadline:
+        if result := ready():
+            return result
+        time.sleep(0.2)
+    raise AssertionError(f"waited in vain for {what}")

@@ -6,7 +6,6 @@ import re
 import signal
 import subprocess
 import sys
-import time
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -18,11 +17,10 @@ import pytest
 from mlflow import MlflowClient
 from mlflow.entities import Run
 
-from tests.service_stack import CHECKOUT, ServiceStack
+from tests.service_stack import CHECKOUT, ServiceStack, wait_until
 
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(900)]
 
-PATIENCE_SECONDS = 180
 WATCH_SECONDS = 600  # for 20 epochs on a busy machine
 
 
@@ -58,16 +56,6 @@ def mlflow_runs(stack: ServiceStack, flow_run: str) -> list[Run]:
     experiment = client.get_experiment_by_name("dcgan")
     tagged = f"tags.`prefect.flow_run_id` = '{flow_run}'"
     return list(client.search_runs([experiment.experiment_id], tagged)) if experiment else []
-
-
-def wait_until(what: str, ready) -> object:
-    """Return the result of `ready` as soon as it is true."""
-    deadline = time.monotonic() + PATIENCE_SECONDS
-    while time.monotonic() < deadline:
-        if result := ready():
-            return result
-        time.sleep(0.1)
-    raise AssertionError(f"waited in vain for {what}")
 
 
 @pytest.fixture(scope="module")

@@ -4,19 +4,17 @@ import json
 import signal
 import subprocess
 import sys
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 
 import httpx
 import pytest
 from mlflow import MlflowClient
 from mlflow.entities import Run
 
-from tests.service_stack import CHECKOUT, ServiceStack
+from tests.service_stack import CHECKOUT, ServiceStack, wait_until
 
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(1500)]
 
-PATIENCE_SECONDS = 400
 SWEEP_SECONDS = 900
 SEEDS = [0, 1, 2, 3]
 EPOCHS = 6
@@ -39,16 +37,6 @@ def workers(stack: ServiceStack) -> Iterator[ServiceStack]:
     yield stack
     second.terminate()
     second.wait(60)
-
-
-def wait_until(what: str, ready: Callable[[], object]) -> object:
-    """Return the result of `ready` as soon as it is true."""
-    deadline = time.monotonic() + PATIENCE_SECONDS
-    while time.monotonic() < deadline:
-        if result := ready():
-            return result
-        time.sleep(0.2)
-    raise AssertionError(f"waited in vain for {what}")
 
 
 def runs_with(stack: ServiceStack, tag: str) -> list[Run]:
