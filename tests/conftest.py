@@ -5,7 +5,7 @@ import logging
 import os
 import shutil
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
@@ -25,6 +25,7 @@ from flows import quiet_imports  # noqa: E402 - which reads the environment abov
 
 # in a process of pytest-xdist, what this writes would reach the terminal
 with quiet_imports():
+    import mlflow
     import tensorflow  # noqa: F401
 
 pytest_plugins = [
@@ -75,6 +76,14 @@ def small_folder(mnist_folder: Path, tmp_path_factory: pytest.TempPathFactory) -
         _write_idx(folder / f"{files.images.name}.gz", images[:rows])
         _write_idx(folder / f"{files.labels.name}.gz", labels[:rows])
     return folder
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _no_store_of_another_module() -> Iterator[None]:
+    """Let MLflow forget the store that this process opened: a client that names no registry would ask that one."""
+    yield
+    mlflow.set_tracking_uri("")
+    mlflow.set_registry_uri("")
 
 
 @pytest.fixture
