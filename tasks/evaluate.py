@@ -1,6 +1,8 @@
 """The evaluation task: a registered version and the champion side by side, and the gate's verdict."""
 
 import logging
+from datetime import UTC, datetime
+from pathlib import Path
 
 from prefect import task
 from prefect.cache_policies import NO_CACHE
@@ -12,11 +14,12 @@ from dcgan.report.model_card import with_evaluation
 from dcgan.report.render import ReportPage, SampleImages, render_report, sample_images, shown_metrics
 from tasks.context import Context
 from tasks.prefect_ui import publish_evaluation
-from tracking.evaluations import record_evaluation, recorded_curves, recorded_evaluation, version_facts
+from tracking.evaluations import record_evaluation, recorded_evaluation, version_facts
+from tracking.metrics import recorded_best_epoch, recorded_curves
 from tracking.registry import Version, aliased, get_description, load_generator, resolve, set_description
-from tracking.runs import artifact_link, upload_text, with_relative_links
+from tracking.runs import artifact_link, artifact_paths, upload_text, with_relative_links
 from tracking.store import Store
-from tracking.tags import BEST_EPOCH, CHAMPION, MODEL_CARD, MODEL_NAME, REPORT_PAGE
+from tracking.tags import ANIMATION, CHAMPION, MODEL_CARD, MODEL_NAME, PLAYGROUND, REPORT, REPORT_PAGE
 
 logger = logging.getLogger("dcgan.evaluate")
 
@@ -97,21 +100,36 @@ def _side_by_side(
     return evaluation, sample_images(generators[version.number], version.seed, candidate.pairs)
 
 
+def _links(store: Store, version: Version) -> dict[str, str]:
+    """Return what the report links; without a server, the files beside it in the run's folder."""
+    if not version.run_id:
+        return {}
+    pages = {"MLflow run": store.run_url(version.run_id), "version in MLflow": store.version_url(version.number)}
+    files = {"playground": PLAYGROUND, "model card": MODEL_CARD, "animation of the training": ANIMATION}
+    there = artifact_paths(store, version.run_id, REPORT)
+    beside = {
+        name: store.artifact_url(version.run_id, path) or Path(path).name
+        for name, path in files.items()
+        if path in there
+    }
+    return {**{name: url for name, url in pages.items() if url}, **beside}
+
+
 def _report(context: Context, version: Version, dataset: Dataset, evaluation: Evaluation, samples: SampleImages) -> str:
     """Return the HTML report of a version: where it came from, its samples, its metrics, and its training curves."""
-    names = [*shown_metrics(), BEST_EPOCH]
-    curves = recorded_curves(context.store, version.run_id, names) if version.run_id else {}
-    best = curves.pop(BEST_EPOCH, {})
+    run_id = version.run_id
     return render_report(
         ReportPage(
             title=f"{MODEL_NAME}, version {version.number}",
+            made=datetime.now(UTC),
             facts=version_facts(context.store, version, dataset.manifest),
+            links=_links(context.store, version),
             sentence=evaluation.verdict.reason if evaluation.verdict else evaluation.sentence,
             verdict=evaluation.verdict,
             selection=evaluation.columns("selection"),
             held_out=evaluation.columns("held_out"),
             samples=samples,
-            history=curves,
-            best_epoch=max(best, default=None),
+            history=recorded_curves(context.store, run_id, shown_metrics()) if run_id else {},
+            best_epoch=recorded_best_epoch(context.store, run_id) if run_id else None,
         )
     )

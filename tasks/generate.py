@@ -11,9 +11,10 @@ from prefect.cache_policies import NO_CACHE
 from dcgan.errors import ModelError
 from dcgan.evaluation.classifiers import find_classifier
 from dcgan.generation import Labeller, generated_batches, output_format, write_folder, write_grid, write_labelled
+from dcgan.report.render import counted
 from dcgan.rng import Stream
 from tasks.context import Context
-from tasks.prefect_ui import counted, publish_generated
+from tasks.prefect_ui import publish_generated
 from tasks.results import Generated
 from tracking.registry import Version, load_generator, model_uri, resolve
 

@@ -27,7 +27,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 from dcgan.evaluation.gate import Evaluation
 from dcgan.evaluation.report import QualityReport
 from dcgan.images import image_grid, png_bytes, upscaled
-from dcgan.report.render import display_name
+from dcgan.report.render import counted, display_name
 from dcgan.training.checkpoint import EpochRecord
 from dcgan.training.loop import Progress as TrainingProgress
 from tasks.results import Generated, Promotion, Summary, SweepSummary
@@ -212,11 +212,6 @@ class ProgressDisplay:
                     _update(cast(UUID, samples), data=shown.samples)
             done = shown
             self._ended.wait(PROGRESS_SECONDS)
-
-
-def counted(number: int, noun: str) -> str:
-    """Return a number and its noun, as "1 epoch" or "2 epochs"."""
-    return f"{number:,} {noun}{'' if number == 1 else 's'}"
 
 
 def _update(artifact: UUID, **changes: Any) -> None:

@@ -83,7 +83,7 @@ class Sweep:
                     state=state,
                     point=point,
                     frechet_distance=run.distance if run else None,
-                    generator_loss=run.metrics.get("generator_loss") if run else None,
+                    generator_loss=run.generator_loss if run else None,
                     run_id=run.run_id if run else None,
                 )
             )

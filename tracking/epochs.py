@@ -3,6 +3,7 @@
 import logging
 import re
 import time
+from collections.abc import Mapping
 from pathlib import Path
 from typing import NamedTuple
 
@@ -16,8 +17,9 @@ from dcgan.recipe import LATENT_SIZE
 from dcgan.rng import fixed_latents
 from dcgan.training.checkpoint import SELECTION_METRIC, Checkpoint, EpochRecord
 from tracking.lease import Lease
+from tracking.metrics import BEST_EPOCH, BEST_FRECHET_DISTANCE, metric_name
 from tracking.store import Store, translated_errors
-from tracking.tags import BEST_EPOCH, BEST_FRECHET_DISTANCE, CHECKPOINTS, IMAGES, RECORDED_EPOCHS, SAMPLES
+from tracking.tags import CHECKPOINTS, IMAGES, RECORDED_EPOCHS, SAMPLES
 
 logger = logging.getLogger("dcgan.tracking")
 
@@ -85,16 +87,16 @@ class EpochLog:
         self._failed = False
 
     def record_best(self, checkpoint: Checkpoint) -> None:
-        """Record the best epoch and its Fréchet distance, at that epoch; nothing where no epoch was evaluated.
+        """Record the best epoch and its Fréchet distance; nothing where no epoch was evaluated.
 
-        They are the same rows each time, which MLflow keeps once.
+        They are the same rows each time, which MLflow keeps once, at step 0, by which MLflow draws bars that compare
+        runs instead of a curve.
         """
         self._lease.require()
         for record in checkpoint.metadata.records:
             if record.epoch == checkpoint.best_epoch:
-                milliseconds = round(record.finished_at * 1000)
                 best = {BEST_EPOCH: record.epoch, BEST_FRECHET_DISTANCE: record.metrics[SELECTION_METRIC]}
-                metrics = [Metric(name, value, milliseconds, record.epoch) for name, value in best.items()]
+                metrics = _metrics(best, record, step=0)
                 with translated_errors(self._store.uri):
                     self._store.client.log_batch(self._run_id, metrics=metrics)
 
@@ -107,8 +109,7 @@ class EpochLog:
     def _log_epoch(self, record: EpochRecord, grid: np.ndarray) -> None:
         client = self._store.client
         milliseconds = round(record.finished_at * 1000)
-        metrics = [Metric(name, value, milliseconds, record.epoch) for name, value in record.metrics.items()]
-        client.log_batch(self._run_id, metrics=metrics)
+        client.log_batch(self._run_id, metrics=_metrics(record.metrics, record, record.epoch))
         if record.epoch not in self._grids.complete:
             self._log_grid(grid, record.epoch, milliseconds)
         client.set_tag(self._run_id, RECORDED_EPOCHS, record.epoch)
@@ -136,6 +137,11 @@ class EpochLog:
         complete = {step for path, step in steps.items() if path.endswith(SMALL_COPY)}
         halves = {step: path for path, step in steps.items() if path.endswith(".png") and step not in complete}
         return _Grids(complete, halves)
+
+
+def _metrics(values: Mapping[str, float], record: EpochRecord, step: int) -> list[Metric]:
+    milliseconds = round(record.finished_at * 1000)
+    return [Metric(metric_name(name), value, milliseconds, step) for name, value in values.items()]
 
 
 def _recorded_epochs(run: Run) -> int:

@@ -2,10 +2,8 @@
 
 import json
 import logging
-import math
 import tempfile
 import time
-from collections.abc import Iterable
 from pathlib import Path
 
 from mlflow.entities import Metric
@@ -16,7 +14,7 @@ from pydantic import ValidationError
 from dcgan.data.dataset import Manifest
 from dcgan.evaluation.gate import Evaluation
 from tracking.registry import Version, tag_version
-from tracking.runs import get_run
+from tracking.runs import DIGEST_LENGTH, TEST_DATASET, get_run
 from tracking.store import Store, translated_errors
 from tracking.tags import (
     DEVICE,
@@ -44,7 +42,7 @@ def record_evaluation(store: Store, version: Version, evaluation: Evaluation, pa
     The tag that says whether the version passed comes last: where it is set, everything is recorded.
     """
     if version.run_id:
-        _log_metrics(store, version.run_id, evaluation)
+        _log_metrics(store, version.run_id, version.model_id, evaluation)
         _log_report(store, version.run_id, evaluation, page)
     tag_version(store, version.number, _tags(evaluation))
 
@@ -60,21 +58,6 @@ def recorded_evaluation(store: Store, version: Version) -> Evaluation | None:
         except (MlflowException, OSError, ValidationError):
             logger.warning("The recorded evaluation of version %d cannot be read.", version.number)
             return None
-
-
-def recorded_curves(store: Store, run_id: str, names: Iterable[str]) -> dict[str, dict[int, float]]:
-    """Return those of the metrics `names` that a run has, each by its steps, without values that are not finite."""
-    recorded = get_run(store, run_id).data.metrics.keys()
-    with translated_errors(store.uri):
-        return {
-            name: {
-                metric.step: metric.value
-                for metric in store.client.get_metric_history(run_id, name)
-                if math.isfinite(metric.value)
-            }
-            for name in names
-            if name in recorded
-        }
 
 
 def version_facts(store: Store, version: Version, dataset: Manifest) -> dict[str, str]:
@@ -94,16 +77,25 @@ def version_facts(store: Store, version: Version, dataset: Manifest) -> dict[str
     return {name: value for name, value in known.items() if value}
 
 
-def _log_metrics(store: Store, run_id: str, evaluation: Evaluation) -> None:
-    """Log the candidate's metrics at its last epoch, unless the run has them: MLflow cannot replace a metric."""
+def _log_metrics(store: Store, run_id: str, model_id: str | None, evaluation: Evaluation) -> None:
+    """Log the candidate's metrics for its run and its logged model, unless the run has them: MLflow replaces none.
+
+    They are at step 0, by which MLflow draws bars that compare runs instead of curves.
+    """
     run = get_run(store, run_id)
     metrics = evaluation.candidate.metrics()
     if metrics.keys() <= run.data.metrics.keys():
         return
-    step = int(run.data.tags.get(RECORDED_EPOCHS, 0))
+    milliseconds = round(time.time() * 1000)
+    where = {
+        "model_id": model_id,
+        "dataset_name": TEST_DATASET,
+        "dataset_digest": evaluation.dataset_digest[:DIGEST_LENGTH],
+    }
     with translated_errors(store.uri):
-        milliseconds = round(time.time() * 1000)
-        store.client.log_batch(run_id, [Metric(name, value, milliseconds, step) for name, value in metrics.items()])
+        store.client.log_batch(
+            run_id, [Metric(name, value, milliseconds, step=0, **where) for name, value in metrics.items()]
+        )
 
 
 def _log_report(store: Store, run_id: str, evaluation: Evaluation, page: str) -> None:

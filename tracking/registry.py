@@ -43,12 +43,20 @@ ABSENT = ("RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE")
 
 
 class Version(BaseModel):
-    """A registered version."""
+    """A registered version.
+
+    Attributes:
+        number: Its number.
+        run_id: The run that registered it, None where another tool registered it without one.
+        model_id: Id of the logged model that it was made of, None where it was made of other files.
+        tags: Its tags.
+    """
 
     model_config = ConfigDict(frozen=True)
 
     number: int
     run_id: str | None
+    model_id: str | None = None
     tags: Mapping[str, str] = MappingProxyType({})
 
     @property
@@ -376,7 +384,13 @@ def _get(store: Store, number: int) -> Version | None:
 
 
 def _version(found: ModelVersion) -> Version:
-    return Version(number=int(found.version), run_id=found.run_id or None, tags=found.tags)
+    prefix = _source("")
+    return Version(
+        number=int(found.version),
+        run_id=found.run_id or None,
+        model_id=found.source.removeprefix(prefix) if found.source.startswith(f"{prefix}m-") else None,
+        tags=found.tags,
+    )
 
 
 @contextmanager

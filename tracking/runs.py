@@ -10,16 +10,20 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Literal
 
+import numpy as np
+from mlflow.data.schema import TensorDatasetSchema
 from mlflow.entities import Dataset, DatasetInput, InputTag, Param, Run, ViewType
 from mlflow.exceptions import MlflowException
 from mlflow.system_metrics.system_metrics_monitor import SystemMetricsMonitor
+from mlflow.types import Schema, TensorSpec
 from mlflow.utils.git_utils import get_git_commit
 from mlflow.utils.mlflow_tags import MLFLOW_GIT_COMMIT, MLFLOW_RUN_NOTE
 
-from dcgan.data.dataset import Manifest
+from dcgan.data.dataset import Manifest, SplitManifest
 from dcgan.errors import TrackingError
 from dcgan.files import first_line
 from dcgan.provenance import LIBRARY, Configuration, code_digest, environment
+from dcgan.recipe import IMAGE_SHAPE
 from tracking import tags
 from tracking.create import create_once
 from tracking.store import Store, tolerated_absence, translated_errors
@@ -29,6 +33,11 @@ logger = logging.getLogger("dcgan.tracking")
 FINISHED = "FINISHED"
 FAILURE_NOTE = "**Failed:** "  # tells a failure's note from one that a user wrote
 DIGEST_LENGTH = 36  # MLflow's limit for a dataset's digest
+DATASET_SCHEMA = TensorDatasetSchema(
+    Schema([TensorSpec(np.dtype(np.float32), (-1, *IMAGE_SHAPE), "image")]),
+    Schema([TensorSpec(np.dtype(np.uint8), (-1,), "label")]),
+)
+TRAIN_DATASET, TEST_DATASET = "digits-train", "digits-test"
 
 Outcome = Literal["FINISHED", "FAILED", "KILLED"]
 
@@ -103,7 +112,13 @@ def describe_run(store: Store, run_id: str, configuration: Configuration, datase
     """Log a run's parameters and dataset; those that are there already, from before a crash, stay as they are."""
     with translated_errors(store.uri):
         store.client.log_batch(run_id, params=[Param(name, value) for name, value in _params(configuration).items()])
-        store.client.log_inputs(run_id, datasets=[_dataset_input(dataset, "train"), _dataset_input(dataset, "test")])
+        store.client.log_inputs(
+            run_id,
+            datasets=[
+                _dataset_input(dataset, dataset.train, TRAIN_DATASET, "training"),
+                _dataset_input(dataset, dataset.test, TEST_DATASET, "evaluation"),
+            ],
+        )
 
 
 def require_resumable(store: Store, run_id: str, configuration: Configuration) -> None:
@@ -202,6 +217,12 @@ def upload_text(store: Store, run_id: str, text: str, artifact_path: str) -> Non
         store.client.log_text(run_id, text, artifact_path)
 
 
+def artifact_paths(store: Store, run_id: str, folder: str) -> set[str]:
+    """Return the paths of the artifacts in a folder of a run."""
+    with translated_errors(store.uri):
+        return {str(file.path) for file in store.client.list_artifacts(run_id, folder)}
+
+
 def artifact_link(run_id: str, artifact_path: str) -> str:
     """Return the address of an artifact for a text that MLflow's pages show."""
     return f"get-artifact?path={artifact_path.replace('/', '%2F')}&run_uuid={run_id}"
@@ -246,14 +267,21 @@ def _params(configuration: Configuration) -> dict[str, str]:
     return {name: str(value) for name, value in fields.items()}
 
 
-def _dataset_input(manifest: Manifest, split: Literal["train", "test"]) -> DatasetInput:
-    rows = (manifest.train if split == "train" else manifest.test).rows
+def _dataset_input(manifest: Manifest, split: SplitManifest, name: str, context: str) -> DatasetInput:
     dataset = Dataset(
-        name=f"digits-{split}",
+        name=name,
         digest=manifest.digest[:DIGEST_LENGTH],
         source_type="url" if "://" in manifest.source else "local",
         source=json.dumps({"uri": manifest.source}),
-        profile=json.dumps({"num_rows": rows, "sha256": manifest.digest}),
-        schema=json.dumps({"columns": manifest.columns, "range": manifest.value_range}),
+        profile=json.dumps(
+            {
+                "num_rows": split.rows,
+                "sha256": manifest.digest,
+                "columns": manifest.columns,
+                "range": manifest.value_range,
+                "label_histogram": split.label_histogram,
+            }
+        ),
+        schema=json.dumps(DATASET_SCHEMA.to_dict()),
     )
-    return DatasetInput(dataset, [InputTag("mlflow.data.context", "training" if split == "train" else "evaluation")])
+    return DatasetInput(dataset, [InputTag("mlflow.data.context", context)])

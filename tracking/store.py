@@ -54,11 +54,15 @@ class Store:
         """Return the address of the run's page, None when the store has no server."""
         return f"{self._run_page(run_id)}{TRAINING_VIEW}" if self.uri.startswith("http") else None
 
-    def report_url(self, run_id: str) -> str | None:
-        """Return the address of the run's report, None when the store has no server."""
+    def artifact_url(self, run_id: str, path: str) -> str | None:
+        """Return the address of the page of a run's artifact, None when the store has no server."""
         if not self.uri.startswith("http"):
             return None
-        return f"{self._run_page(run_id)}/artifactPath/{REPORT_PAGE}{TRAINING_VIEW}"
+        return f"{self._run_page(run_id)}/artifactPath/{path}{TRAINING_VIEW}"
+
+    def report_url(self, run_id: str) -> str | None:
+        """Return the address of the run's report, None when the store has no server."""
+        return self.artifact_url(run_id, REPORT_PAGE)
 
     def version_url(self, version: int) -> str | None:
         """Return the address of the page of a version of the registered model, None when the store has no server."""

@@ -26,9 +26,9 @@ from dcgan.sweep import Point, Range, SweepPlan, Value
 from dcgan.training.checkpoint import SELECTION_METRIC
 from tracking import runs
 from tracking.create import create_once
-from tracking.evaluations import recorded_curves
+from tracking.metrics import BEST_FRECHET_DISTANCE, recorded_curves, recorded_value
 from tracking.store import Store, translated_errors
-from tracking.tags import BEST_FRECHET_DISTANCE, PARENT_RUN, SWEEP, SWEEP_REPORT, TRIAL
+from tracking.tags import PARENT_RUN, SWEEP, SWEEP_REPORT, TRIAL
 
 optuna.logging.set_verbosity(optuna.logging.WARNING)
 
@@ -179,7 +179,12 @@ class TrialRun:
     @property
     def distance(self) -> float | None:
         """The lowest Fréchet distance of its epochs, None where none was evaluated."""
-        return self.metrics.get(BEST_FRECHET_DISTANCE)
+        return recorded_value(self.metrics, BEST_FRECHET_DISTANCE)
+
+    @property
+    def generator_loss(self) -> float | None:
+        """Its last generator loss, in nats, None before the first epoch's end."""
+        return recorded_value(self.metrics, "generator_loss")
 
 
 def open_sweep_run(store: Store, plan: SweepPlan, more_tags: Mapping[str, str]) -> str:
@@ -233,7 +238,7 @@ def record_sweep(store: Store, run_id: str, folder: Path, finished: int, best: f
     runs.upload_folder(store, run_id, folder, SWEEP_REPORT)
     if best is not None:
         with translated_errors(store.uri):
-            store.client.log_metric(run_id, BEST_FRECHET_DISTANCE, best, step=finished)
+            store.client.log_metric(run_id, f"{SWEEP_REPORT}/{BEST_FRECHET_DISTANCE}", best, step=finished)
 
 
 def _distribution(axis: Range | tuple[Value, ...]) -> BaseDistribution:

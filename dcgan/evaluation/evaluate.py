@@ -125,7 +125,7 @@ def _quick_report(features: Features, reference: Reference, replicates: int) -> 
 
 
 def epoch_evaluator(reference: Reference, images: int = EPOCH_IMAGES) -> Callable[["keras.Model"], dict[str, float]]:
-    """Return a function from a generator to its `METRICS`, each with its standard error as NAME_standard_error.
+    """Return a function from a generator to its `METRICS`.
 
     The latents are the same at every call, so that epochs compare.
 
@@ -137,8 +137,7 @@ def epoch_evaluator(reference: Reference, images: int = EPOCH_IMAGES) -> Callabl
     def evaluate_generator(generator: "keras.Model") -> dict[str, float]:
         generated = [np.asarray(generator(latents, training=False)) for latents in _epoch_latents(images)]
         estimates = evaluate_quickly(np.concatenate(generated), reference).estimates()
-        values = {name: estimates[name].value for name in METRICS}
-        return values | {f"{name}_standard_error": estimates[name].standard_error for name in METRICS}
+        return {name: estimates[name].value for name in METRICS}
 
     return evaluate_generator
 

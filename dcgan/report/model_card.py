@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from dcgan.data.dataset import Manifest
 from dcgan.data.idx import FILES
 from dcgan.evaluation.gate import Evaluation
-from dcgan.report.render import display_name
+from dcgan.report.render import counted, display_name
 from dcgan.training.checkpoint import Checkpoint
 
 MNIST_DIGEST = hashlib.sha256("\n".join(file.sha256 for file in FILES).encode()).hexdigest()
@@ -55,9 +55,10 @@ def model_card(dataset: Manifest, checkpoint: Checkpoint, links: Links) -> str:
     average = (
         f", averaged with a half-life of {recipe.ema_half_life_images:,} images" if recipe.ema_half_life_images else ""
     )
+    epochs = counted(checkpoint.epoch, "epoch")
     flow_run = f" · [Prefect flow run]({links.flow_run})" if links.flow_run else ""
     return f"""A DCGAN that generates images of handwritten digits: 100 normally distributed numbers in, a grey image
-of 28 × 28 pixels out. Trained by recipe `{recipe.name}`, seed {configuration.seed}, {checkpoint.epoch} epochs,
+of 28 × 28 pixels out. Trained by recipe `{recipe.name}`, seed {configuration.seed}, {epochs},
 on {images:,} images; epoch {selected.epoch} is registered.
 
 ![sample grid of epoch {selected.epoch}]({links.sample_grid})

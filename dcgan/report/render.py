@@ -5,6 +5,7 @@ import math
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from datetime import datetime
 from types import MappingProxyType
 from typing import NamedTuple
 
@@ -68,7 +69,9 @@ class ReportPage:
 
     Attributes:
         title: What was evaluated.
+        made: When it was made, in UTC.
         facts: Where it came from, by name.
+        links: Addresses by what they lead to: what `facts` name, and what else there is about this generator.
         sentence: The verdict in words, or what takes its place.
         verdict: The decision of the gate; None where it did not decide.
         selection: Reports of the selection classifier by column: the version, the champion if any, then the baselines.
@@ -79,7 +82,9 @@ class ReportPage:
     """
 
     title: str
+    made: datetime
     facts: Mapping[str, str]
+    links: Mapping[str, str]
     sentence: str
     verdict: Verdict | None
     selection: Mapping[str, QualityReport]
@@ -127,6 +132,11 @@ def display_name(name: str) -> str:
     """Return the name of a metric as a reader would write it, with its unit: "peak memory, MB"."""
     with_unit = re.sub("_(mb|seconds)$", lambda unit: {"mb": ", MB", "seconds": ", s"}[unit[1]], name)
     return with_unit.replace("_", " ").replace("frechet", "Fréchet")
+
+
+def counted(number: int, noun: str) -> str:
+    """Return a number and its noun, as "1 epoch" or "2 epochs"."""
+    return f"{number:,} {noun}{'' if number == 1 else 's'}"
 
 
 def image_url(image: np.ndarray) -> str:

@@ -7,9 +7,11 @@ import random
 
 import pytest
 
+from dcgan.training.step import StepMetrics
 from tests.e2e.chaos import SAME, Kill, Outcome, Place, train_uninterrupted, try_promotion, try_training
 from tests.e2e.kill_at import TRAINING_POINTS
 from tests.servers import prefect_api
+from tracking.metrics import metric_name
 
 pytestmark = pytest.mark.timeout(1800)
 
@@ -63,7 +65,7 @@ def test_the_uninterrupted_run_is_complete(uninterrupted):
     place, reference, _ = uninterrupted
     assert reference.runs == ["FINISHED"]
     assert {step: len(grids) for step, grids in reference.samples.items()} == {0: 1, 1: 1, 2: 1, 3: 1}
-    assert set(reference.metrics) == {"generator_loss", "discriminator_loss", "real_accuracy", "generated_accuracy"}
+    assert set(reference.metrics) == {metric_name(name) for name in StepMetrics._fields}
     for values in reference.metrics.values():
         assert [step for step, _ in values] == [1, 2, 3]
     assert list(reference.checkpoints) == ["epoch-000001", "epoch-000002", "epoch-000003"]

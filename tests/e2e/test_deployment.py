@@ -125,7 +125,7 @@ def test_mlflow_has_every_epoch_once(deployed, smoke):
     """Status, metrics, samples, checkpoints, report and the folder for TensorFlow Serving are all there."""
     client = MlflowClient(deployed.mlflow)
     assert client.get_run(smoke.run_id).info.status == "FINISHED"
-    for name in ("generator_loss", "discriminator_loss", "images_per_second"):
+    for name in ("train/generator_loss", "train/discriminator_loss", "speed/images_per_second"):
         assert [metric.step for metric in client.get_metric_history(smoke.run_id, name)] == [1, 2]
     assert len(client.list_artifacts(smoke.run_id, "images")) == 6
     assert {file.path for file in client.list_artifacts(smoke.run_id)} >= {"checkpoints", "images", "report", "serving"}
@@ -188,11 +188,11 @@ def test_a_cancelled_training_run_is_killed_and_resumes(deployed):
     (resumed,) = mlflow_runs(deployed, again)
     assert resumed.info.run_id == run.info.run_id
     assert resumed.info.status == "FINISHED"
-    assert [m.step for m in client.get_metric_history(run.info.run_id, "generator_loss")] == list(range(1, 21))
+    assert [m.step for m in client.get_metric_history(run.info.run_id, "train/generator_loss")] == list(range(1, 21))
 
 
 def _with_epochs(runs: list[Run]) -> list[Run]:
-    return [run for run in runs if "generator_loss" in run.data.metrics]
+    return [run for run in runs if "train/generator_loss" in run.data.metrics]
 
 
 def test_nothing_is_written_elsewhere(deployed, smoke):

@@ -93,7 +93,7 @@ def test_a_killed_sweep_goes_on_through_its_deployment(workers):
     assert [run.info.run_id for run in runs[:2]] == [first.info.run_id, second.info.run_id]
     client = MlflowClient(workers.mlflow)
     for run in runs:
-        steps = [metric.step for metric in client.get_metric_history(run.info.run_id, "generator_loss")]
+        steps = [metric.step for metric in client.get_metric_history(run.info.run_id, "train/generator_loss")]
         assert steps == list(range(1, EPOCHS + 1))
     (parent,) = runs_with(workers, "dcgan.sweep")
     assert parent.info.status == "FINISHED"

@@ -67,10 +67,11 @@ def test_a_bad_candidate_never_becomes_the_champion(killed_before_promotion):
     assert len(client.search_model_versions(f"name = '{MODEL_NAME}'")) == 5
 
     assert {"quality/frechet_distance", "quality_heldout/frechet_distance"} <= summary.quality.keys()
-    best = {"best_epoch": 1, "best_frechet_distance": summary.metrics["frechet_distance"]}
+    distance = summary.metrics["frechet_distance"]
+    best = {"quality_epoch/best_epoch": 1, "quality_epoch/best_frechet_distance": distance}
     for name, value in {**summary.quality, **best}.items():
         (metric,) = client.get_metric_history(summary.run_id, name)
-        assert (metric.value, metric.step) == (value, 1)
+        assert (metric.value, metric.step) == (value, 0)
 
     run = client.get_run(summary.run_id)
     report = Path(client.download_artifacts(summary.run_id, "report/quality.html")).read_text()

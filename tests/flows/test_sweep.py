@@ -111,7 +111,7 @@ def test_a_killed_sweep_goes_on(prefect_server, state, small_folder, tmp_path):
     assert [run.info.run_id for run in trials[:2]] == [first.info.run_id, second.info.run_id]
     assert trials[0].to_dictionary() == before
     for run in trials:
-        steps = [metric.step for metric in store.client.get_metric_history(run.info.run_id, "generator_loss")]
+        steps = [metric.step for metric in store.client.get_metric_history(run.info.run_id, "train/generator_loss")]
         assert steps == [1, 2, 3, 4]
     (parent,) = [run for run in runs(store) if run not in trials and "dcgan.sweep" in run.data.tags]
     assert parent.info.status == "FINISHED"

@@ -89,7 +89,7 @@ def test_the_summary_describes_the_run(result):
     assert summary.resumed_from_epoch == 0
     run = open_store().client.get_run(summary.run_id)
     assert run.info.status == "FINISHED"
-    assert run.data.metrics["generator_loss"] == summary.metrics["generator_loss"]
+    assert run.data.metrics["train/generator_loss"] == summary.metrics["generator_loss"]
     assert (run.data.params["beta_1"], run.data.params["epochs"]) == ("0.25", "1")
     note = run.data.tags["mlflow.note.content"]
     assert note.startswith(f"{summary.verdict}\n\n![sample grid](get-artifact?path=report%2Fsamples.png&run_uuid=")
@@ -156,7 +156,7 @@ def test_a_flow_run_that_is_started_again_after_its_end_trains_nothing(result, s
     assert versions() == registered
     client = open_store().client
     assert client.get_run(again.run_id).info.status == "FINISHED"
-    assert [metric.step for metric in client.get_metric_history(again.run_id, "generator_loss")] == [1]
+    assert [metric.step for metric in client.get_metric_history(again.run_id, "train/generator_loss")] == [1]
 
 
 @pytest.mark.usefixtures("prefect_server")

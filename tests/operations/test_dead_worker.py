@@ -101,7 +101,7 @@ def test_another_worker_resumes_the_same_mlflow_run(
 
     (run,) = client.search_runs(["1"])
     assert run.info.status == "FINISHED"
-    steps = [metric.step for metric in client.get_metric_history(run.info.run_id, "generator_loss")]
+    steps = [metric.step for metric in client.get_metric_history(run.info.run_id, "train/generator_loss")]
     assert steps == list(range(1, EPOCHS + 1))
 
 
@@ -120,13 +120,13 @@ def test_a_run_that_was_declared_dead_gives_way_to_its_successor(
     for process in trainers:
         process.suspend()
     assert int(tag("dcgan.recorded_epochs")) < EPOCHS
-    held_by = tag("dcgan.lease")
+    held_by = tag("mlflow.dcgan.lease")
     declare_crashed(settings, flow_run_id)
     assert trainers
     assert all(process.is_running() for process in trainers)
 
     start_worker(settings, supervisor, "second")
-    supervisor.wait_until(lambda: tag("dcgan.lease") != held_by, "The successor", SILENCE_SECONDS)
+    supervisor.wait_until(lambda: tag("mlflow.dcgan.lease") != held_by, "The successor", SILENCE_SECONDS)
     for process in trainers:
         process.resume()
     _, alive = psutil.wait_procs(trainers, timeout=120)
@@ -141,7 +141,7 @@ def test_a_run_that_was_declared_dead_gives_way_to_its_successor(
     assert ends == ["CRASHED", "COMPLETED"]
     (run,) = client.search_runs(["1"])
     assert run.info.status == "FINISHED"
-    steps = [metric.step for metric in client.get_metric_history(run.info.run_id, "generator_loss")]
+    steps = [metric.step for metric in client.get_metric_history(run.info.run_id, "train/generator_loss")]
     assert steps == list(range(1, EPOCHS + 1))
     assert len(client.search_model_versions(f"run_id = '{run.info.run_id}'")) == 1
 

@@ -72,9 +72,12 @@ def test_everything_is_recorded_once(in_service):
     assert in_service.evaluate(2) == first
     run = run_of(in_service, 2)
     client = in_service.context.store.client
-    for name in ("quality/frechet_distance", "quality/frechet_distance_standard_error", "quality_heldout/coverage"):
+    for name in ("quality/frechet_distance", "quality/missing_classes", "quality_heldout/coverage"):
         (metric,) = client.get_metric_history(run.info.run_id, name)
         assert (metric.value, metric.step) == (first.candidate.metrics()[name], 0)
+    model = client.get_logged_model(client.get_model_version(MODEL_NAME, "2").source.removeprefix("models:/"))
+    assert {metric.key: metric.value for metric in model.metrics} == first.candidate.metrics()
+    assert {metric.dataset_name for metric in model.metrics} == {"digits-test"}
     report = Path(client.download_artifacts(run.info.run_id, REPORT_JSON))
     assert Evaluation.model_validate_json(report.read_bytes()) == first
     page = Path(client.download_artifacts(run.info.run_id, REPORT_PAGE)).read_text()

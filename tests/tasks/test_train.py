@@ -1,6 +1,7 @@
 """The training task: what it leaves in MLflow and on disk, and how it resumes after a kill."""
 
 import dataclasses
+import json
 import os
 import signal
 import subprocess
@@ -11,6 +12,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from mlflow.data.schema import TensorDatasetSchema
 
 from dcgan.images import image_grid, read_png, upscaled
 from dcgan.model.ema import untrained_images
@@ -18,16 +20,17 @@ from dcgan.rng import fixed_latents
 from dcgan.training.checkpoint import load_checkpoint
 from dcgan.training.loop import train as epoch_reports
 from tasks.train import exactness
+from tracking.metrics import metric_name
 
 METRICS = {
-    "generator_loss",
-    "discriminator_loss",
-    "real_accuracy",
-    "generated_accuracy",
-    "images_per_second",
-    "epoch_seconds",
-    "overhead_seconds",
-    "peak_memory_mb",
+    "train/generator_loss",
+    "train/discriminator_loss",
+    "train/real_accuracy",
+    "train/generated_accuracy",
+    "speed/images_per_second",
+    "speed/epoch_seconds",
+    "speed/overhead_seconds",
+    "speed/peak_memory_mb",
 }
 PATIENCE_SECONDS = 120
 
@@ -48,7 +51,7 @@ def test_the_run_says_what_was_trained(trained):
     assert run.info.run_name == "smoke-seed7"
     assert run.data.params == {name: str(value) for name, value in {**recipe.model_dump(), "seed": 7}.items()}
     assert run.data.tags["dcgan.dataset_digest"] == trained.dataset.digest
-    assert run.data.tags["dcgan.fingerprint"] == trained.run.configuration.fingerprint()
+    assert run.data.tags["mlflow.dcgan.fingerprint"] == trained.run.configuration.fingerprint()
     assert run.data.tags["dcgan.exact"] == "yes"
     assert "CPU" in run.data.tags["dcgan.device"]
     assert {"dcgan.tensorflow", "dcgan.keras", "dcgan.processor", "dcgan.host", "dcgan.code_digest"} <= set(
@@ -57,6 +60,9 @@ def test_the_run_says_what_was_trained(trained):
     inputs = {each.tags[0].value: each.dataset for each in run.inputs.dataset_inputs}
     assert inputs.keys() == {"training", "evaluation"}
     assert trained.dataset.digest.startswith(inputs["training"].digest)
+    schema = TensorDatasetSchema.from_dict(json.loads(inputs["evaluation"].schema))
+    assert [(spec.name, spec.shape) for spec in schema.features.inputs] == [("image", (-1, 28, 28, 1))]
+    assert json.loads(inputs["evaluation"].profile)["num_rows"] == trained.dataset.manifest.test.rows
 
 
 def test_a_run_says_when_its_bits_are_not_promised(trained):
@@ -113,7 +119,7 @@ def test_the_result_is_the_state_after_the_last_epoch(trained):
     assert (checkpoint.metadata.epoch, checkpoint.metadata.step) == (2, 16)
     assert checkpoint.metadata == saved.metadata
     assert checkpoint.weights_sha256() == saved.weights_sha256()
-    assert checkpoint.metadata.records[-1].metrics.keys() == METRICS
+    assert {metric_name(name) for name in checkpoint.metadata.records[-1].metrics} == METRICS
     assert trained.trained.resumed_from_epoch == 0
     assert trained.trained.images_per_second > 0
 
@@ -172,9 +178,9 @@ def test_a_killed_training_run_resumes_exactly(survives, pipeline, state, tmp_pa
     assert run.run_id == folder.name
     assert 1 <= trained.resumed_from_epoch < 4
     assert trained.checkpoint.weights_sha256() == reference.checkpoint.weights_sha256()
-    steps = [metric.step for metric in store.client.get_metric_history(run.run_id, "generator_loss")]
+    steps = [metric.step for metric in store.client.get_metric_history(run.run_id, "train/generator_loss")]
     assert sorted(steps) == [1, 2, 3, 4]
-    losses = {m.step: m.value for m in store.client.get_metric_history(run.run_id, "discriminator_loss")}
+    losses = {m.step: m.value for m in store.client.get_metric_history(run.run_id, "train/discriminator_loss")}
     records = reference.checkpoint.metadata.records
     assert losses == {record.epoch: record.metrics["discriminator_loss"] for record in records}
     grids = [file.path for file in store.client.list_artifacts(run.run_id, "images") if file.path.endswith(".png")]

@@ -209,7 +209,7 @@ def test_an_epoch_that_the_loser_recorded_last_is_not_duplicated(trained, unregi
     winner.record(epochs)
     client = store.client
     assert len(client.list_artifacts(unregistered_run.run_id, "images")) == 6
-    assert [each.step for each in client.get_metric_history(unregistered_run.run_id, "generator_loss")] == [1, 2]
+    assert [each.step for each in client.get_metric_history(unregistered_run.run_id, "train/generator_loss")] == [1, 2]
 
 
 def test_an_outage_of_mlflow_does_not_end_the_lease(begin, state, store, monkeypatch):

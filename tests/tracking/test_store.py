@@ -129,6 +129,6 @@ def test_recording_again_duplicates_nothing(trained, recorded):
     store.client.set_tag(run_id, RECORDED_EPOCHS, recorded)
     EpochLog(store, trained.run.lease).record(load_checkpoint(trained.run.folder / "states" / "epoch-000002"))
     assert store.client.get_run(run_id).data.tags[RECORDED_EPOCHS] == "2"
-    for name in ("generator_loss", "epoch_seconds"):
+    for name in ("train/generator_loss", "speed/epoch_seconds"):
         assert [metric.step for metric in store.client.get_metric_history(run_id, name)] == [1, 2]
     assert len(store.client.list_artifacts(run_id, "images")) == 6

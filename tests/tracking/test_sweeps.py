@@ -127,7 +127,7 @@ def test_the_finished_run_of_a_trial_counts(pipeline: Pipeline) -> None:
     ):
         tags = {"mlflow.parentRunId": sweep, "dcgan.trial": number}
         run = store.client.create_run(store.experiment_id, tags=tags, start_time=len(begun))
-        store.client.log_metric(run.info.run_id, "best_frechet_distance", len(begun))
+        store.client.log_metric(run.info.run_id, "quality_epoch/best_frechet_distance", len(begun))
         if status != "RUNNING":
             store.client.set_terminated(run.info.run_id, status)
         begun.append(run.info.run_id)

@@ -1,5 +1,7 @@
 """A report of real digits and of the baselines of the bundled classifiers."""
 
+from datetime import UTC, datetime
+
 import numpy as np
 import pytest
 
@@ -60,7 +62,9 @@ def page(mnist_folder, pairs, hostile) -> ReportPage:
     losses = {1: 0.75, 2: 1.25, 3: 1.5, 4: 1.625}
     return ReportPage(
         title="dcgan-generator, version 2",
-        facts={"Recipe": "fast", "Dataset": hostile},
+        made=datetime(2026, 3, 4, 5, 6, 7, tzinfo=UTC),
+        facts={"Recipe": "fast", "Dataset": hostile, "MLflow run": "fast-seed0"},
+        links={"MLflow run": "http://127.0.0.1:5000/#/run", "playground": "playground.html"},
         sentence=verdict.reason,
         verdict=verdict,
         selection=_columns(selection),

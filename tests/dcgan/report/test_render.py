@@ -78,7 +78,7 @@ def test_it_needs_nothing_but_itself(page, read):
     for tag, attributes in read.elements:
         assert not [name for name in attributes if name.startswith("on")], tag
         for name in LOADS & attributes.keys():
-            assert re.match("data:image/(png|gif);base64,|#", attributes[name]), (tag, name)
+            assert tag == "a" or re.match("data:image/(png|gif);base64,|#", attributes[name]), (tag, name)
     assert not re.search(r"url\((?!#)|@import", render_report(page))
     (policy,) = (a["content"] for tag, a in read.elements if a.get("http-equiv") == "Content-Security-Policy")
     assert policy.startswith("default-src 'none'; style-src 'unsafe-inline'; img-src data:;")
@@ -172,13 +172,23 @@ def test_hostile_names_are_text(read, hostile):
     assert not [tag for tag, a in read.elements if "example.org" in str(a)]
 
 
+def test_it_says_when_it_was_made_and_links_what_it_names(page, read):
+    """What is among the facts is a link there; the rest is named beside them; a link opens a page of its own."""
+    assert "2026-03-04 05:06 UTC" in read.text
+    links = [attributes for tag, attributes in read.elements if tag == "a"]
+    assert [each["href"] for each in links] == list(page.links.values())
+    assert {(each["target"], each["rel"]) for each in links} == {("_blank", "noopener")}
+    assert "See also" in read.text
+
+
 def test_what_is_not_known_is_left_out(page):
     """A version with no verdict and no recorded training run has a report without them."""
-    bare = dataclasses.replace(page, verdict=None, history={}, best_epoch=None, facts={})
+    bare = dataclasses.replace(page, verdict=None, history={}, best_epoch=None, facts={}, links={})
     read = Reader(render_report(bare))
     assert "gate" not in read.text.replace(page.sentence, "")
     assert "Training curves" in Reader(render_report(page)).text
     assert "Training curves" not in read.text
+    assert "See also" not in read.text
     assert "svg" not in [tag for tag, _ in read.elements]
 
 

@@ -1,0 +1,50 @@
+"""Names of metrics in MLflow: their sections, by which its pages group them, and the names of earlier releases."""
+
+import math
+from collections.abc import Iterable, Mapping
+
+from dcgan.training.step import StepMetrics
+from tracking.runs import get_run
+from tracking.store import Store, translated_errors
+
+# of each epoch; what is in neither of the first two was measured on the epoch's own images
+SECTIONS = {
+    "train": StepMetrics._fields,
+    "speed": ("images_per_second", "epoch_seconds", "overhead_seconds", "evaluation_seconds", "peak_memory_mb"),
+}
+EPOCH_QUALITY = "quality_epoch"
+BEST_EPOCH = "best_epoch"
+BEST_FRECHET_DISTANCE = "best_frechet_distance"
+
+
+def metric_name(name: str) -> str:
+    """Return the name in MLflow of an epoch's metric: `train/generator_loss`, `quality_epoch/frechet_distance`."""
+    section = next((section for section, names in SECTIONS.items() if name in names), EPOCH_QUALITY)
+    return f"{section}/{name}"
+
+
+def recorded_value(metrics: Mapping[str, float], name: str) -> float | None:
+    """Return the last value of an epoch's metric among those of a run, also under its earlier name; None without it."""
+    return metrics.get(metric_name(name), metrics.get(name))
+
+
+def recorded_best_epoch(store: Store, run_id: str) -> int | None:
+    """Return the best epoch of a run, None where none was evaluated."""
+    best = recorded_value(get_run(store, run_id).data.metrics, BEST_EPOCH)
+    return None if best is None else int(best)
+
+
+def recorded_curves(store: Store, run_id: str, names: Iterable[str]) -> dict[str, dict[int, float]]:
+    """Return those metrics of the epochs that a run has, each by its steps, without values that are not finite."""
+    recorded = get_run(store, run_id).data.metrics.keys()
+    here = {name: next((each for each in (metric_name(name), name) if each in recorded), None) for name in names}
+    with translated_errors(store.uri):
+        return {
+            name: {
+                metric.step: metric.value
+                for metric in store.client.get_metric_history(run_id, in_mlflow)
+                if math.isfinite(metric.value)
+            }
+            for name, in_mlflow in here.items()
+            if in_mlflow
+        }
