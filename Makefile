@@ -23,6 +23,7 @@ help:  ## explain every target
 	@echo "Variables of train: RECIPE=fast|classic|smoke|FILE.toml EPOCHS=N SEED=N SOURCE=auto|bundled|DIR|URL"
 	@echo "  SET='NAME=VALUE ...' RESUME=auto|never|RUN_ID DEVICE=auto|cpu|gpu"
 	@echo "  PROMOTION=auto|manual, and ARGS for any other flag of dcgan train."
+	@echo "Variables of deploy: NOTIFY=BLOCK, which tells of failed runs and new champions (docs/servers.md)."
 	@echo "Variables of ui: DCGAN_LISTEN=ADDRESS, refused without passwords (docs/servers.md)."
 	@echo "ARGS goes to pytest too: make test ARGS='-k idx'."
 	@echo "Variables of set-up: PYTHON=/path/to/python3.11 (up to 3.13) for a new .venv, GPU=1 for CUDA's libraries."
@@ -30,7 +31,7 @@ help:  ## explain every target
 setup: $(APP)  ## install what training needs into .venv (GPU=1: with CUDA's libraries)
 
 # Variables of the command line that no target knows are refused by name: a misspelt one must not change nothing.
-KNOWN := RECIPE EPOCHS SET SEED SOURCE RESUME DEVICE PROMOTION ARGS PYTHON GPU UV_ARGS DCGAN_LISTEN DCGAN_STATE \
+KNOWN := RECIPE EPOCHS SET SEED SOURCE RESUME DEVICE PROMOTION ARGS NOTIFY PYTHON GPU UV_ARGS DCGAN_LISTEN DCGAN_STATE \
   PREFECT_API_URL MLFLOW_TRACKING_URI
 given_names := $(strip $(foreach name,$(.VARIABLES),$(if $(filter command,$(origin $(name))),$(name))))
 ifneq ($(filter-out $(KNOWN),$(given_names)),)
@@ -111,7 +112,7 @@ ui: $(APP)  ## start Prefect's server, MLflow's server and a worker for each poo
 	@$(VENV)/bin/dcgan ui
 
 deploy: $(APP)  ## create or update the work pools and deployments on the running server
-	@$(VENV)/bin/dcgan deploy
+	@$(VENV)/bin/dcgan deploy $(call flag,NOTIFY,notify)
 
 env: $(APP)  ## print the settings of a shell that uses these servers: eval "$$(make env)"
 	@$(VENV)/bin/dcgan env

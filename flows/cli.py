@@ -84,9 +84,13 @@ def _ui() -> int:
 
 
 @app.command(name="deploy", group=OPERATIONS)
-def _deploy() -> int:
-    """Create or update the work pools, deployments and automations on the running Prefect server."""
-    return deploy.main([])
+def _deploy(*, notify: str | None = None) -> int:
+    """Create or update the work pools, deployments and automations on the running Prefect server.
+
+    Args:
+        notify: Block of Prefect's server that tells of failed runs and new champions, as slack-webhook/NAME.
+    """
+    return deploy.main(["--notify", notify] if notify else [])
 
 
 @app.command(name="env", group=OPERATIONS)

@@ -5,14 +5,15 @@ import subprocess
 import sys
 from argparse import ArgumentParser
 from contextlib import suppress
-from pathlib import Path
+from typing import Any
+from uuid import UUID
 
 import httpx
 import yaml
 from prefect.client.orchestration import SyncPrefectClient
 from prefect.client.schemas.actions import WorkPoolCreate
 from prefect.events.schemas.automations import AutomationCore
-from prefect.exceptions import ObjectAlreadyExists, PrefectException
+from prefect.exceptions import ObjectAlreadyExists, ObjectNotFound, PrefectException
 from prefect.workers.process import ProcessWorker
 from pydantic import TypeAdapter
 
@@ -21,6 +22,7 @@ from operations.servers import POOLS, ServerSettings, prefect_client
 from tasks.settings import CHECKOUT
 
 AUTOMATIONS_FILE = CHECKOUT / "automations.yaml"
+NOTIFICATIONS_FILE = CHECKOUT / "notifications.yaml"
 
 # Work queues, by pool and name, that give out one flow run at a time; Prefect counts pending and running ones.
 # A limit of the deployment would be a lease: Prefect cancels a training run that cannot renew it during an outage.
@@ -31,11 +33,15 @@ class DeployError(DcganError):
     """Prefect's server does not answer, or refused something."""
 
 
-def deploy(settings: ServerSettings) -> None:
+def deploy(settings: ServerSettings, notify: str | None = None) -> None:
     """Create the work pools that do not exist, and create or update every deployment, limit and automation.
 
+    Args:
+        settings: Where Prefect's server is.
+        notify: A block that sends messages, as TYPE/NAME; None leaves notifications as they are.
+
     Raises:
-        DeployError: Prefect's server does not answer, or refused something.
+        DeployError: Prefect's server does not answer, or refused something, or has no such block.
     """
     if not settings.prefect.answers():
         raise DeployError(
@@ -44,10 +50,11 @@ def deploy(settings: ServerSettings) -> None:
         )
     try:
         with prefect_client(settings) as client:
+            notifications = read_notifications(find_block(client, notify)) if notify else []
             create_pools(client)
             create_deployments(settings)
             limit_queues(client)
-            apply_automations(client, read_automations())
+            apply_automations(client, [*read_automations(), *notifications])
     except (httpx.HTTPError, PrefectException) as error:
         reason = (str(error) or type(error).__name__).splitlines()[0]
         raise DeployError(f"Prefect's server refused a work pool, limit or automation: {reason}") from None
@@ -86,27 +93,61 @@ def limit_queues(client: SyncPrefectClient) -> None:
         client.update_work_queue(client.read_work_queue_by_name(name, pool).id, concurrency_limit=1)
 
 
-def read_automations(path: Path = AUTOMATIONS_FILE) -> list[AutomationCore]:
-    """Return the automations of a file."""
-    return TypeAdapter(list[AutomationCore]).validate_python(yaml.safe_load(path.read_text()))
+def find_block(client: SyncPrefectClient, name: str) -> UUID:
+    """Return the id of a block that sends messages, by its name as `prefect block ls` shows it: TYPE/NAME.
+
+    Raises:
+        DeployError: There is no such block, or it sends no messages.
+    """
+    kind, _, own = name.partition("/")
+    try:
+        block = client.read_block_document_by_name(own, kind, include_secrets=False)
+    except ObjectNotFound:
+        raise DeployError(
+            f"Prefect's server has no block {name}; expected one that 'prefect block ls' lists, as slack-webhook/NAME."
+        ) from None
+    if block.block_schema is None or "notify" not in block.block_schema.capabilities:
+        raise DeployError(f"The block {name} sends no messages; expected one that does, as slack-webhook/NAME.")
+    return block.id
+
+
+def read_automations() -> list[AutomationCore]:
+    """Return the automations of automations.yaml."""
+    return _automations(yaml.safe_load(AUTOMATIONS_FILE.read_text(encoding="utf-8")))
+
+
+def read_notifications(block: UUID) -> list[AutomationCore]:
+    """Return the automations of notifications.yaml, which send their messages through a block."""
+    written = yaml.safe_load(NOTIFICATIONS_FILE.read_text(encoding="utf-8"))
+    for automation in written:
+        for action in automation["actions"]:
+            action["block_document_id"] = block
+    return _automations(written)
 
 
 def apply_automations(client: SyncPrefectClient, automations: list[AutomationCore]) -> None:
-    """Create or update these automations, identified by their names; those with other names stay as they are."""
+    """Create or update these automations, identified by their names; one that was turned off stays off."""
     for automation in automations:
         existing = client.read_automations_by_name(automation.name)
         if existing:
-            client.update_automation(existing[0].id, automation)
+            kept = automation.model_copy(update={"enabled": existing[0].enabled})
+            client.update_automation(existing[0].id, kept)
         else:
             client.create_automation(automation)
 
 
+def _automations(written: Any) -> list[AutomationCore]:
+    return TypeAdapter(list[AutomationCore]).validate_python(written)
+
+
 def main(arguments: list[str]) -> int:
     """Deploy to the Prefect server that runs; return the exit code, 1 if something failed."""
-    ArgumentParser(prog="dcgan deploy", description=__doc__).parse_args(arguments)
+    parser = ArgumentParser(prog="dcgan deploy", description=__doc__)
+    parser.add_argument("--notify", help="block that tells of failed runs and new champions, as slack-webhook/NAME")
+    options = parser.parse_args(arguments)
     settings = ServerSettings()
     try:
-        deploy(settings)
+        deploy(settings, options.notify)
     except DcganError as error:
         sys.stderr.write(f"error: {error}\n")
         return 1

@@ -20,6 +20,7 @@ import numpy as np
 from prefect.artifacts import create_link_artifact, create_markdown_artifact, create_progress_artifact
 from prefect.client.orchestration import get_client
 from prefect.context import FlowRunContext
+from prefect.events import emit_event
 from prefect.states import Completed
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
@@ -33,6 +34,7 @@ from dcgan.training.loop import Progress as TrainingProgress
 from tasks.results import Generated, Promotion, Summary, SweepSummary
 from tasks.sweep_report import markdown_table, plot_png
 from tasks.training_run import TrainingRun
+from tracking.tags import MODEL_NAME
 
 logger = logging.getLogger("dcgan.train")
 
@@ -63,6 +65,19 @@ def publish_run_link(run: TrainingRun) -> None:
 def publish_promotion(promotion: Promotion) -> None:
     """Show the result of a promotion."""
     _publish(promotion.reason, "promotion", f"Promotion of version {promotion.version}")
+
+
+def announce_champion(version: int, reason: str, url: str | None) -> None:
+    """Send the event that another version is in service, by which `dcgan deploy --notify` sends its messages."""
+    if FlowRunContext.get() is not None:
+        emit_event(
+            event="dcgan.champion.changed",
+            resource={
+                "prefect.resource.id": f"dcgan.registered-model.{MODEL_NAME}",
+                "prefect.resource.name": MODEL_NAME,
+            },
+            payload={"version": version, "reason": reason, "url": url or ""},
+        )
 
 
 def publish_generated(generated: Generated, images: np.ndarray) -> None:

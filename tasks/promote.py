@@ -12,11 +12,12 @@ from dcgan.errors import ModelError
 from dcgan.evaluation.gate import Evaluation
 from dcgan.files import exclusive_lock
 from tasks.context import Context
-from tasks.prefect_ui import publish_promotion
+from tasks.prefect_ui import announce_champion, publish_promotion
 from tasks.results import Promotion, PromotionMode
 from tasks.settings import Settings
 from tracking import registry
 from tracking.registry import Version
+from tracking.store import Store
 from tracking.tags import (
     CHALLENGER,
     CHAMPION,
@@ -60,6 +61,7 @@ def promote_candidate(context: Context, evaluation: Evaluation, mode: PromotionM
     number, verdict = evaluation.candidate.version, evaluation.verdict
     champion = registry.aliased(store, CHAMPION)
     promoted = champion is not None and champion.number == number
+    changed = False
     if not promoted and verdict and verdict.passed:
         if mode == "auto":
             registry.require_generator(store, registry.resolve(store, number))
@@ -67,13 +69,12 @@ def promote_candidate(context: Context, evaluation: Evaluation, mode: PromotionM
             _require_unchanged(evaluation, registry.aliased(store, CHAMPION))
             registry.tag_version(store, number, {PROMOTED_BY: "gate"})
             registry.set_champion(store, number)
-            promoted = True
+            promoted = changed = True
         else:
             registry.set_alias(store, CHALLENGER, number)
     reason = f"{verdict.reason if verdict else ''} {_outcome(evaluation, champion, promoted=promoted)}".strip()
-    return _published(
-        Promotion(version=number, promoted=promoted, reason=reason, metrics=evaluation.candidate.metrics())
-    )
+    promotion = Promotion(version=number, promoted=promoted, reason=reason, metrics=evaluation.candidate.metrics())
+    return _published(store, promotion, changed=changed)
 
 
 @task(cache_policy=NO_CACHE)
@@ -92,7 +93,8 @@ def promote_version(context: Context, number: int, *, force: bool) -> Promotion:
     version, champion = registry.resolve(store, number), registry.aliased(store, CHAMPION)
     registry.require_generator(store, version)
     if champion and champion.number == number:
-        return _published(Promotion(version=number, promoted=True, reason=f"Version {number} is the champion already."))
+        reason = f"Version {number} is the champion already."
+        return _published(store, Promotion(version=number, promoted=True, reason=reason), changed=False)
     rejected = rejection_reason(version, champion)
     if rejected and not force:
         raise ModelError(f"{rejected}; expected one that passed beside the current champion, or --force.")
@@ -100,7 +102,7 @@ def promote_version(context: Context, number: int, *, force: bool) -> Promotion:
     registry.tag_version(store, number, {**forced, PROMOTED_BY: "force" if rejected else "hand"})
     registry.set_champion(store, number)
     reason = f"Version {number} is the champion now; before, it was {_name(champion)}."
-    return _published(Promotion(version=number, promoted=True, reason=reason))
+    return _published(store, Promotion(version=number, promoted=True, reason=reason), changed=True)
 
 
 @task(cache_policy=NO_CACHE)
@@ -118,7 +120,7 @@ def roll_back(context: Context) -> Promotion:
     registry.tag_version(store, previous.number, {PROMOTED_BY: "rollback"})
     registry.swap_champion(store, champion, previous)
     reason = f"Version {previous.number} is the champion again; before, it was {_name(champion)}."
-    return _published(Promotion(version=previous.number, promoted=True, reason=reason))
+    return _published(store, Promotion(version=previous.number, promoted=True, reason=reason), changed=True)
 
 
 def rejection_reason(version: Version, champion: Version | None) -> str | None:
@@ -134,9 +136,11 @@ def rejection_reason(version: Version, champion: Version | None) -> str | None:
     return None
 
 
-def _published(promotion: Promotion) -> Promotion:
+def _published(store: Store, promotion: Promotion, *, changed: bool) -> Promotion:
     logger.info(promotion.reason)
     publish_promotion(promotion)
+    if changed:
+        announce_champion(promotion.version, promotion.reason, store.version_url(promotion.version))
     return promotion
 
 

@@ -50,9 +50,10 @@ class ServiceStack:
         """Return all objects of one kind from Prefect's API, such as `deployments`."""
         return httpx.post(f"{self.prefect}/{what}/filter", json={}, timeout=30).raise_for_status().json()
 
-    def deploy(self) -> None:
+    def deploy(self, *options: str) -> None:
         """Run what `make deploy` runs."""
-        subprocess.run([sys.executable, "-m", "operations.deploy"], cwd=CHECKOUT, env=self.environment, check=True)
+        command = [sys.executable, "-m", "operations.deploy", *options]
+        subprocess.run(command, cwd=CHECKOUT, env=self.environment, check=True)
 
     def run_prefect(self, *arguments: str, seconds: float = 300) -> subprocess.CompletedProcess[str]:
         """Run Prefect's command line as a user would."""

@@ -50,6 +50,7 @@ class Web:
     address: str = ""
     answers: defaultdict[str, list[Answer]] = field(default_factory=lambda: defaultdict(list))
     asked: list[str] = field(default_factory=list)
+    posted: list[bytes] = field(default_factory=list)
     passwords: list[str] = field(default_factory=list)
     stopped: threading.Event = field(default_factory=threading.Event)
 
@@ -98,6 +99,7 @@ class Web:
             head += received
         if not head:
             return
+        head, _, body = head.partition(b"\r\n\r\n")
         lines = head.decode("latin-1").split("\r\n")
         path = lines[0].split()[1]
         self.asked.append(path)
@@ -105,6 +107,11 @@ class Web:
             base64.b64decode(line.split()[2]).decode() for line in lines if line.lower().startswith("authorization:")
         ]
         planned = self.answers.get(path)
+        length = next((int(line.split()[1]) for line in lines if line.lower().startswith("content-length:")), 0)
+        while len(body) < length and (received := connection.recv(65536)):
+            body += received
+        if body:
+            self.posted.append(body)
         answer = respond(b"not here", "404 Not Found") if not planned else planned[0]
         if planned and len(planned) > 1:
             planned.pop(0)

@@ -37,11 +37,8 @@ class QuickReport(BaseModel):
         return {name: value for name in type(self).model_fields if isinstance(value := getattr(self, name), Estimate)}
 
     def metrics(self) -> dict[str, float]:
-        """Return each metric by its name, without its standard error, and class_N_fraction of each class."""
-        return {
-            **{name: estimate.value for name, estimate in self.estimates().items()},
-            **{f"class_{label}_fraction": count / self.images for label, count in enumerate(self.class_counts)},
-        }
+        """Return each metric by its name, without its standard error."""
+        return {name: estimate.value for name, estimate in self.estimates().items()}
 
 
 class QualityReport(QuickReport):

@@ -1,16 +1,21 @@
-"""The deployments that promote, evaluate and generate, run one after the other as a user runs them."""
+"""The deployments that promote, evaluate and generate, run one after the other as a user runs them, and messages."""
 
+import json
 import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 from mlflow import MlflowClient
 
 from dcgan.images import read_png
-from tests.service_stack import ServiceStack
+from tests.service_stack import CHECKOUT, ServiceStack, wait_until
+from tests.web import Web, respond
 from tracking.tags import MODEL_NAME
 
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(900)]
+
+DOCUMENT = CHECKOUT / "docs" / "servers.md"
 
 
 def run_deployment(stack: ServiceStack, name: str, *parameters: str) -> subprocess.CompletedProcess[str]:
@@ -28,9 +33,21 @@ def trained(stack: ServiceStack) -> ServiceStack:
     return stack
 
 
-def test_each_deployment_does_its_work(trained: ServiceStack) -> None:
-    """A version without a verdict is refused, then promoted by force; the champion generates and is evaluated."""
+def save_webhook(stack: ServiceStack, address: str) -> None:
+    """Make the block of docs/servers.md that sends messages to a webhook."""
+    recipe = DOCUMENT.read_text().split("```python\nfrom prefect.blocks.notifications import Custom")[1].split("```")[0]
+    program = f"from prefect.blocks.notifications import Custom{recipe}".replace("https://chat.example/hook", address)
+    assert address in program
+    subprocess.run([sys.executable, "-c", program], cwd=CHECKOUT, env=stack.environment, check=True)
+
+
+def test_a_webhook_is_told_of_a_failed_run_and_a_new_champion(trained: ServiceStack, web: Web) -> None:
+    """A version without a verdict is refused, then promoted by force; each is one message, and nothing else is."""
     client = MlflowClient(trained.mlflow)
+    web.answer("/hook", respond(b"ok"))
+    save_webhook(trained, f"{web.address}/hook")
+    trained.deploy("--notify", "custom-webhook/dcgan")
+    trained.deploy()
     refused = run_deployment(trained, "dcgan-promote/promote", "version=1")
     assert refused.returncode == 1
     assert client.get_registered_model(MODEL_NAME).aliases == {}
@@ -40,7 +57,18 @@ def test_each_deployment_does_its_work(trained: ServiceStack) -> None:
         "champion": "1"
     }
     assert client.get_model_version(MODEL_NAME, "1").tags["dcgan.forced"].startswith("Version 1 has no verdict")
+    wait_until("both messages", lambda: len(web.posted) >= 2)
+    promoted, failed = sorted((json.loads(body) for body in web.posted), key=lambda each: each["subject"])
+    assert promoted["subject"] == "dcgan-generator: version 1 is in service"
+    assert promoted["body"].startswith("Version 1 is the champion now; before, it was none.\nhttp")
+    assert failed["subject"] == "dcgan-promote: promote-1 failed"
+    assert "Version 1 has no verdict" in failed["body"]
+    assert f"{trained.prefect.removesuffix('/api')}/" in failed["body"]
 
+
+def test_the_champion_generates_and_is_evaluated(trained: ServiceStack) -> None:
+    """The deployments use the version in service, and what they make is where it belongs."""
+    client = MlflowClient(trained.mlflow)
     assert run_deployment(trained, "dcgan-generate/generate", "count=9", "version=1").returncode == 0
     (grid,) = (Path(trained.state) / "generated").iterdir()
     assert read_png(grid.read_bytes()).shape == (84, 84)

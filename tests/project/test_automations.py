@@ -1,20 +1,32 @@
-"""automations.yaml: nothing in it is silently ignored, and its silence fits the heartbeats."""
+"""automations.yaml and notifications.yaml: nothing in them is silently ignored, and silence fits the heartbeats."""
 
 from pathlib import Path
 from typing import Any
+from uuid import uuid4
 
 import pytest
 import yaml
-from prefect.events.actions import ChangeFlowRunState
+from prefect.events.actions import ChangeFlowRunState, SendNotification
 from prefect.events.schemas.automations import AutomationCore, EventTrigger
 from pydantic import BaseModel
 
-from operations.deploy import AUTOMATIONS_FILE, read_automations
+from operations.deploy import AUTOMATIONS_FILE, NOTIFICATIONS_FILE, read_automations, read_notifications
 from operations.servers import ServerSettings, worker_environment
 
-WRITTEN: list[dict[str, Any]] = yaml.safe_load(AUTOMATIONS_FILE.read_text())
+ACTIONS: dict[str, type[BaseModel]] = {
+    "change-flow-run-state": ChangeFlowRunState,
+    "send-notification": SendNotification,
+}
+REACTIONS: list[dict[str, Any]] = yaml.safe_load(AUTOMATIONS_FILE.read_text())
+WRITTEN: list[dict[str, Any]] = [*REACTIONS, *yaml.safe_load(NOTIFICATIONS_FILE.read_text())]
 
-each_automation = pytest.mark.parametrize("automation", WRITTEN, ids=lambda automation: automation["name"])
+
+def named(automation: dict[str, Any]) -> str:
+    """Return the name of an automation as that of a test."""
+    return str(automation["name"])
+
+
+each_automation = pytest.mark.parametrize("automation", WRITTEN, ids=named)
 
 
 def unknown(keys: dict[str, Any], model: type[BaseModel]) -> set[str]:
@@ -24,7 +36,9 @@ def unknown(keys: dict[str, Any], model: type[BaseModel]) -> set[str]:
 
 def test_there_are_automations() -> None:
     """The checks below have something to check."""
-    assert len(WRITTEN) >= 2
+    assert (len(REACTIONS), len(WRITTEN)) == (2, 4)
+    assert [each.name for each in read_automations()] == [each["name"] for each in REACTIONS]
+    assert [len(each.actions) for each in read_notifications(uuid4())] == [1, 1]
 
 
 @each_automation
@@ -32,10 +46,10 @@ def test_every_key_is_known(automation: dict[str, Any]) -> None:
     """Prefect silently ignores a misspelt key; here it fails, in the trigger and the actions too."""
     assert unknown(automation, AutomationCore) == set()
     assert unknown(automation["trigger"], EventTrigger) == set()
-    assert [unknown(action, ChangeFlowRunState) for action in automation["actions"]] == [set()]
+    assert [unknown(action, ACTIONS[action["type"]]) for action in automation["actions"]] == [set()]
 
 
-@each_automation
+@pytest.mark.parametrize("automation", REACTIONS, ids=named)
 def test_only_flow_runs_of_this_project_are_touched(automation: dict[str, Any]) -> None:
     """On a server that others use too, their flow runs are left alone."""
     assert automation["trigger"]["match"] == {"prefect.resource.id": "prefect.flow-run.*"}

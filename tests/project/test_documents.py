@@ -16,7 +16,7 @@ DOCUMENTS = sorted(
     for folder in (".", "docs", "docs/decisions", "docs/reference", "data/mnist", "data/classifiers")
     for path in (CHECKOUT / folder).glob("*.md")
 )
-SETUP_VARIABLES = {"PYTHON", "GPU", "ARGS", "UV_ARGS", "DCGAN_LISTEN", "DCGAN_STATE"}
+OTHER_VARIABLES = {"PYTHON", "GPU", "ARGS", "UV_ARGS", "DCGAN_LISTEN", "DCGAN_STATE", "NOTIFY"}
 COMMON_FLAGS = {"--summary", "--debug", "--help", "--version", "--install-completion"}
 LINK = re.compile(r"\]\((?!\w+:)([^)\s]+)\)")
 
@@ -75,7 +75,7 @@ def test_make_commands_exist() -> None:
     """Every `make …` names targets of the Makefile, and variables that it takes."""
     targets = set(re.findall(r"^([a-z][a-z0-9-]*):", (CHECKOUT / "Makefile").read_text(), flags=re.MULTILINE))
     parameters = inspect.signature(dcgan.fn).parameters
-    variables = SETUP_VARIABLES | {"SET" if name == "hyperparameters" else name.upper() for name in parameters}
+    variables = OTHER_VARIABLES | {"SET" if name == "hyperparameters" else name.upper() for name in parameters}
     found = list(commands(r"\bmake((?: +[\w./:=-]+)+)"))
     assert len(found) > 30
     words = [(where, word.partition("=")) for where, match in found for word in match[1].split()]

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from mlflow.data.schema import TensorDatasetSchema
+from mlflow.types import Schema
 
 from dcgan.images import image_grid, read_png, upscaled
 from dcgan.model.ema import untrained_images
@@ -60,8 +60,8 @@ def test_the_run_says_what_was_trained(trained):
     inputs = {each.tags[0].value: each.dataset for each in run.inputs.dataset_inputs}
     assert inputs.keys() == {"training", "evaluation"}
     assert trained.dataset.digest.startswith(inputs["training"].digest)
-    schema = TensorDatasetSchema.from_dict(json.loads(inputs["evaluation"].schema))
-    assert [(spec.name, spec.shape) for spec in schema.features.inputs] == [("image", (-1, 28, 28, 1))]
+    schema = Schema.from_json(json.dumps(json.loads(inputs["evaluation"].schema)["mlflow_colspec"]))
+    assert schema.input_names() == ["image", "label"]
     assert json.loads(inputs["evaluation"].profile)["num_rows"] == trained.dataset.manifest.test.rows
 
 
