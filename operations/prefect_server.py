@@ -20,7 +20,13 @@ from contextlib import ExitStack, contextmanager, suppress
 import httpx
 from prefect.events.worker import EventsWorker
 from prefect.logging.handlers import APILogWorker
-from prefect.settings import PREFECT_API_AUTH_STRING, PREFECT_API_URL, PREFECT_HOME, temporary_settings
+from prefect.settings import (
+    PREFECT_API_AUTH_STRING,
+    PREFECT_API_URL,
+    PREFECT_HOME,
+    PREFECT_UI_URL,
+    temporary_settings,
+)
 
 from dcgan.errors import ConfigurationError, mask_credentials
 from dcgan.files import exclusive_lock
@@ -46,7 +52,9 @@ def prefect_server() -> Iterator[str]:
             _require_answer(url)
         else:
             url, password = stack.enter_context(_private_server())
-            stack.enter_context(temporary_settings({PREFECT_API_URL: url, PREFECT_API_AUTH_STRING: password}))
+            # no page: this server has none, and is gone when the command ends
+            settings = {PREFECT_API_URL: url, PREFECT_API_AUTH_STRING: password, PREFECT_UI_URL: ""}
+            stack.enter_context(temporary_settings(settings))
         for queue in (EventsWorker, APILogWorker):
             stack.callback(queue.drain_all, timeout=DRAIN_SECONDS)
         yield url

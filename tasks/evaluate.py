@@ -8,8 +8,9 @@ from prefect import task
 from prefect.cache_policies import NO_CACHE
 
 from dcgan.data.dataset import Dataset
-from dcgan.evaluation.examine import Examiner, References
+from dcgan.evaluation.examine import Examined, Examiner, References
 from dcgan.evaluation.gate import Evaluation
+from dcgan.generation import Generator
 from dcgan.report.model_card import with_evaluation
 from dcgan.report.render import ReportPage, SampleImages, render_report, sample_images, shown_metrics
 from tasks.context import Context
@@ -88,9 +89,10 @@ def _side_by_side(
     rival = None if is_champion else champion
     generators = {each.number: load_generator(context.store, each) for each in (version, rival) if each}
     shown = " beside ".join(f"version {number}" for number in generators)
-    logger.info("Evaluating %s, with %s images each.", shown, f"{len(dataset.test[0]):,}")
+    logger.info("Preparing the reference: the test images, the nearest training images and the baselines.")
     examiner = Examiner(dataset, references, context.settings.classifiers)
-    candidate, *others = (examiner.examine(number, generator) for number, generator in generators.items())
+    logger.info("Evaluating %s, with %s images each.", shown, f"{len(dataset.test[0]):,}")
+    candidate, *others = (_examined(examiner, number, generator) for number, generator in generators.items())
     evaluation = examiner.compare(
         candidate.metrics,
         others[0].metrics if others else None,
@@ -98,6 +100,13 @@ def _side_by_side(
         is_champion=is_champion,
     )
     return evaluation, sample_images(generators[version.number], version.seed, candidate.pairs)
+
+
+def _examined(examiner: Examiner, number: int, generator: Generator) -> Examined:
+    examined = examiner.examine(number, generator)
+    selection, held_out = (examined.metrics.report(role).frechet_distance for role in ("selection", "held_out"))
+    logger.info("Version %d: Fréchet distance %s, by the held-out classifier %s.", number, selection, held_out)
+    return examined
 
 
 def _links(store: Store, version: Version) -> dict[str, str]:

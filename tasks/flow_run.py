@@ -3,6 +3,7 @@
 from uuid import UUID
 
 from prefect.runtime import flow_run
+from prefect.settings import PREFECT_UI_URL
 
 from dcgan.errors import ConfigurationError
 from tracking.tags import FLOW_RUN_ID, FLOW_RUN_URL, PARENT_RUN, TRIAL
@@ -32,7 +33,8 @@ def flow_run_tags() -> dict[str, str]:
     """Return the tags that link an MLflow run to this flow run, and a trial's to its sweep."""
     # a sweep says by the flow run's tags whose trial it is: a parameter would be part of everybody's form
     given = dict(tag.split("=", 1) for tag in flow_run.tags or [] if tag.startswith((f"{PARENT_RUN}=", f"{TRIAL}=")))
-    tags = {FLOW_RUN_ID: flow_run.id, FLOW_RUN_URL: flow_run.ui_url, **given}
+    page = flow_run.ui_url if PREFECT_UI_URL.value() else None  # a private server has no pages
+    tags = {FLOW_RUN_ID: flow_run.id, FLOW_RUN_URL: page, **given}
     return {name: value for name, value in tags.items() if value}
 
 
