@@ -74,6 +74,11 @@ class Settings(BaseSettings):
         return self.root / "generated"
 
     @property
+    def comparisons(self) -> Path:
+        """Folder of comparisons of runs for which no other place is named."""
+        return self.root / "comparisons"
+
+    @property
     def tracking_uri(self) -> str:
         """Address of the MLflow store: the environment's, else the SQLite file under the state folder."""
         return self.mlflow_uri or f"sqlite:///{self.root / 'mlflow.db'}"
