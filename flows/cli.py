@@ -29,6 +29,7 @@ from flows.hyperparameters import with_recipe_files
 from operations import deploy, env, ui
 from operations.prefect_server import prefect_server
 
+MAX_COMPARED = 8  # as many lines of a chart are told apart
 DONE, FAILED, BAD_ARGUMENTS, INTERRUPTED, TERMINATED = 0, 1, 2, 130, 143
 
 
@@ -124,6 +125,21 @@ def _export(out: Path, *, version: str = "champion") -> NoReturn:
     os.execv(sys.executable, [sys.executable, "-m", "operations.export", "--version", version, str(out)])  # noqa: S606 - this project's own module
 
 
+@app.command(name="compare", group=OPERATIONS, usage="Usage: dcgan compare [OPTIONS] RUN RUN...")
+def _compare(*runs: str, output: Path | None = None) -> NoReturn:
+    """Write a page that shows training runs beside each other: parameters, curves, metrics and samples.
+
+    Args:
+        runs: Id or name of an MLflow run, or number or alias of the version that it registered; two to eight of them.
+        output: File to write, replaced where it exists; by default one in the folder comparisons of the state folder.
+    """
+    if not 2 <= len(runs) <= MAX_COMPARED:
+        raise ConfigurationError(f"Expected 2 to {MAX_COMPARED} runs to compare, not {len(runs)}.")
+    options = ["--output", str(output)] if output else []
+    # in a process of its own, as the export: what reads the registry imports TensorFlow
+    os.execv(sys.executable, [sys.executable, "-m", "operations.compare", *options, "--", *runs])  # noqa: S606 - this project's own module
+
+
 @app.meta.default
 def _run(
     *tokens: Annotated[str, Parameter(show=False, allow_leading_hyphen=True)],
@@ -136,7 +152,7 @@ def _run(
     function, bound, _ = app.parse_args(tokens, exit_on_error=False, print_error=False)
     command = next((each for each in COMMANDS.values() if each.flow.fn is function), None)
     if command is None:
-        if function in (_ui, _deploy, _env, _worker, _export) and (summary or quiet or debug):
+        if function in (_ui, _deploy, _env, _worker, _export, _compare) and (summary or quiet or debug):
             _print_error(f"--summary, --quiet and --debug are options of the flows: {', '.join(COMMANDS)}.")
             return BAD_ARGUMENTS
         return int(function(*bound.args, **bound.kwargs) or DONE)

@@ -8,9 +8,8 @@ from rich.console import Console
 from rich.table import Table
 
 from dcgan.evaluation.gate import Evaluation
-from flows import quiet_imports
 from flows.parameters import Source, Version
-from tasks.settings import read_settings
+from tasks.settings import quiet_imports, read_settings
 
 CORRUPTIONS = ("noisy", "blurred", "untrained")  # shown in Prefect and MLflow; a terminal is too narrow
 

@@ -9,10 +9,9 @@ from prefect import flow
 from pydantic import Field
 
 from dcgan.data.parquet import MAX_ROWS
-from flows import quiet_imports
 from flows.parameters import Seed, Version
 from tasks.results import Generated
-from tasks.settings import read_settings
+from tasks.settings import quiet_imports, read_settings
 
 
 @flow(name="dcgan-generate", flow_run_name="generate-{count}-of-{version}")

@@ -7,10 +7,9 @@ from prefect import flow
 from prefect.runtime import flow_run
 
 from dcgan.errors import ConfigurationError
-from flows import quiet_imports
 from flows.parameters import Positive
 from tasks.results import Promotion
-from tasks.settings import read_settings
+from tasks.settings import quiet_imports, read_settings
 
 
 def _flow_run_name() -> str:

@@ -11,11 +11,11 @@ from rich.table import Table
 from dcgan.errors import ConfigurationError
 from dcgan.recipe import DeviceChoice, RecipeName
 from dcgan.sweep import SweepPlan
-from flows import quiet_imports, train
+from flows import train
 from flows.hyperparameters import Changes, Grid, Hyperparameters, Ranges, Search, Seeds, Values
 from flows.parameters import Deployment, Positive, PromotionMode, Source, SweepName
 from tasks.results import SweepSummary
-from tasks.settings import read_settings
+from tasks.settings import quiet_imports, read_settings
 
 AFTER_SIGNAL = "What workers train goes on; the same command goes on with the sweep."
 

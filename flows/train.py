@@ -11,11 +11,10 @@ from prefect.runtime import flow_run
 from dcgan.errors import ConfigurationError, mask_credentials
 from dcgan.provenance import Configuration
 from dcgan.recipe import RECIPES, DeviceChoice, Recipe, RecipeName
-from flows import quiet_imports
 from flows.hyperparameters import Changes, Hyperparameters
 from flows.parameters import Positive, PromotionMode, Resume, Seed, Source
 from tasks.results import Links, Promotion, Summary, Trained
-from tasks.settings import read_settings
+from tasks.settings import quiet_imports, read_settings
 from tracking.tags import EXPERIMENT, MODEL_NAME, TRIAL
 
 if TYPE_CHECKING:

@@ -5,10 +5,12 @@ from argparse import ArgumentParser
 from pathlib import Path
 
 from dcgan.errors import ConfigurationError, DcganError
-from dcgan.export import ONNX_FILE, export_generator
-from tasks.context import open_context
-from tasks.settings import read_settings
-from tracking.registry import load_network, resolve
+from tasks.settings import quiet_imports, read_settings
+
+with quiet_imports():
+    from dcgan.export import ONNX_FILE, export_generator
+    from tasks.context import open_context
+    from tracking.registry import load_network, resolve
 
 
 def export(version: str, out: Path) -> None:

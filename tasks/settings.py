@@ -3,6 +3,8 @@
 import os
 import re
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from urllib.parse import unquote
 
@@ -70,6 +72,11 @@ class Settings(BaseSettings):
     def generated(self) -> Path:
         """Folder of generated images for which no other place is named."""
         return self.root / "generated"
+
+    @property
+    def comparisons(self) -> Path:
+        """Folder of comparisons of runs for which no other place is named."""
+        return self.root / "comparisons"
 
     @property
     def tracking_uri(self) -> str:
@@ -151,6 +158,23 @@ def set_default_environment() -> None:
     }
     for name, value in defaults.items():
         os.environ.setdefault(name, value)
+
+
+@contextmanager
+def quiet_imports() -> Iterator[None]:
+    """Discard what libraries write to standard error while the body imports them.
+
+    TensorFlow's C++ libraries write lines before its log level applies. An import that fails raises as usual.
+    """
+    sys.stderr.flush()
+    original = os.dup(2)
+    with Path(os.devnull).open("w") as nowhere:
+        os.dup2(nowhere.fileno(), 2)
+        try:
+            yield
+        finally:
+            os.dup2(original, 2)
+            os.close(original)
 
 
 def _move_credentials() -> None:

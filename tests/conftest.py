@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from dcgan.data.idx import TEST, TRAIN, idx_header, read_images, read_labels
-from tasks.settings import set_default_environment
+from tasks.settings import quiet_imports, set_default_environment
 
 # Prefect makes its folder when it is imported: not in the checkout, and not in the user's home
 STATE = Path(tempfile.mkdtemp(prefix="dcgan-tests-"))
@@ -21,7 +21,7 @@ for variable in ("MLFLOW_TRACKING_URI", "PREFECT_API_URL", "PREFECT_HOME"):
     os.environ.pop(variable, None)
 set_default_environment()
 
-from flows import quiet_imports  # noqa: E402 - which reads the environment above
+import flows  # noqa: E402, F401 - which reads the environment above, and sets the level of the library's log
 
 # in a process of pytest-xdist, what this writes would reach the terminal
 with quiet_imports():

@@ -14,7 +14,7 @@ from pydantic import ValidationError
 from dcgan.data.dataset import Manifest
 from dcgan.evaluation.gate import Evaluation
 from tracking.registry import Version, tag_version
-from tracking.runs import DIGEST_LENGTH, TEST_DATASET, get_run
+from tracking.runs import DIGEST_LENGTH, TEST_DATASET, artifact_paths, get_run
 from tracking.store import Store, translated_errors
 from tracking.tags import (
     DEVICE,
@@ -23,6 +23,7 @@ from tracking.tags import (
     PASSED,
     RECIPE,
     RECORDED_EPOCHS,
+    REPORT,
     REPORT_JSON,
     REPORT_PAGE,
     SEED,
@@ -49,14 +50,19 @@ def record_evaluation(store: Store, version: Version, evaluation: Evaluation, pa
 
 def recorded_evaluation(store: Store, version: Version) -> Evaluation | None:
     """Return the evaluation whose verdict a version has as tags, None where it has none."""
-    if VERDICT not in version.tags or not version.run_id:
+    return evaluation_of_run(store, version.run_id) if VERDICT in version.tags and version.run_id else None
+
+
+def evaluation_of_run(store: Store, run_id: str) -> Evaluation | None:
+    """Return the evaluation of a run's generator from its report, None where the run has none that can be read."""
+    if REPORT_JSON not in artifact_paths(store, run_id, REPORT):
         return None
     with tempfile.TemporaryDirectory(prefix="dcgan-") as temporary:
         try:
-            path = store.client.download_artifacts(version.run_id, REPORT_JSON, temporary)
+            path = store.client.download_artifacts(run_id, REPORT_JSON, temporary)
             return Evaluation.model_validate_json(Path(path).read_bytes())
         except (MlflowException, OSError, ValidationError):
-            logger.warning("The recorded evaluation of version %d cannot be read.", version.number)
+            logger.warning("The recorded evaluation of the run %s cannot be read.", run_id)
             return None
 
 

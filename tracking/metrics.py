@@ -1,6 +1,6 @@
 """Names of metrics in MLflow: their sections, by which its pages group them, and the names of earlier releases."""
 
-import math
+import sys
 from collections.abc import Iterable, Mapping
 
 from dcgan.training.step import StepMetrics
@@ -35,7 +35,10 @@ def recorded_best_epoch(store: Store, run_id: str) -> int | None:
 
 
 def recorded_curves(store: Store, run_id: str, names: Iterable[str]) -> dict[str, dict[int, float]]:
-    """Return those metrics of the epochs that a run has, each by its steps, without values that are not finite."""
+    """Return those metrics of the epochs that a run has, each by its steps, without values that are not finite.
+
+    MLflow's databases hold the largest number in the place of infinity.
+    """
     recorded = get_run(store, run_id).data.metrics.keys()
     here = {name: next((each for each in (metric_name(name), name) if each in recorded), None) for name in names}
     with translated_errors(store.uri):
@@ -43,7 +46,7 @@ def recorded_curves(store: Store, run_id: str, names: Iterable[str]) -> dict[str
             name: {
                 metric.step: metric.value
                 for metric in store.client.get_metric_history(run_id, in_mlflow)
-                if math.isfinite(metric.value)
+                if abs(metric.value) < sys.float_info.max  # false for NaN, too
             }
             for name, in_mlflow in here.items()
             if in_mlflow

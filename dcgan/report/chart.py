@@ -6,6 +6,8 @@ import math
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
+from itertools import cycle
+from typing import NamedTuple
 
 import matplotlib.style
 from matplotlib.axes import Axes
@@ -16,10 +18,17 @@ WIDTH, HEIGHT = 340, 200  # points
 TICKS = 5
 STEPS = (1, 2, 5)  # ticks lie at these multiples of powers of ten
 DENSE_DECADES = 2  # a logarithmic axis that spans more has ticks at powers of ten alone
+MARKED_EPOCHS = 30  # the points of a longer curve would hide the dashes of its line
 
 COLORS = {
     "first": "#1f5fa8",
     "second": "#b3541e",
+    "third": "#138a63",
+    "fourth": "#c2478d",
+    "fifth": "#988300",
+    "sixth": "#2b94cc",
+    "seventh": "#5e2d91",
+    "eighth": "#24292e",
     "good": "#1c7a44",
     "soft": "#656d76",
     "line": "#dcdfe2",
@@ -59,19 +68,43 @@ Curve = Mapping[int, float]
 """A metric by epoch."""
 
 
+class Line(NamedTuple):
+    """How a curve is drawn.
+
+    Attributes:
+        color: Name of its colour in COLORS.
+        dashes: Lengths of dashes and gaps in turn, in widths of the line; none for a solid line.
+    """
+
+    color: str
+    dashes: tuple[float, ...]
+
+
+# two lines of one pattern have colours that readers with any kind of colour blindness tell apart
+PATTERNS = ((), (3.7, 1.6), (1, 1.65), (6.4, 1.6, 1, 1.6))
+LINES = tuple(
+    Line(color, dashes)
+    for color, dashes in zip(
+        ("first", "second", "third", "fourth", "fifth", "sixth", "seventh", "eighth"), cycle(PATTERNS), strict=False
+    )
+)
+
+
 @dataclass(frozen=True)
 class Chart:
-    """A chart of one or two metrics over the epochs.
+    """A chart of metrics over the epochs.
 
     Attributes:
         title: What is shown.
-        curves: The metrics by name, at least one with a finite value.
+        curves: The metrics by name, each with a finite value.
+        lines: How each is drawn, by name.
         best_epoch: The epoch to mark, or None.
         logarithmic: Whether the vertical axis is logarithmic.
     """
 
     title: str
     curves: Mapping[str, Curve]
+    lines: Mapping[str, Line]
     best_epoch: int | None
     logarithmic: bool
 
@@ -91,10 +124,18 @@ class Chart:
         axes.xaxis.set_major_locator(MaxNLocator(TICKS, integer=True, steps=[*STEPS, 10]))
         if self.logarithmic:
             axes.set_yscale("log")
-        for curve, color, line in zip(self.curves.values(), ("first", "second"), ("-", "--"), strict=False):
+        for name, curve in self.curves.items():
             epochs, values = zip(*sorted(finite(curve).items()), strict=True)
-            paper = COLORS["paper"]
-            axes.plot(epochs, values, line, color=COLORS[color], marker="o", markerfacecolor=paper, clip_on=False)
+            line = self.lines[name]
+            axes.plot(
+                epochs,
+                values,
+                linestyle=(0, line.dashes) if line.dashes else "-",
+                color=COLORS[line.color],
+                marker="o" if len(epochs) <= MARKED_EPOCHS else "",
+                markerfacecolor=COLORS["paper"],
+                clip_on=False,
+            )
         axes.yaxis.set_major_locator(self._y_locator(axes))
         axes.yaxis.set_minor_locator(NullLocator())
         axes.yaxis.set_major_formatter(StrMethodFormatter("{x:,.6g}"))
@@ -130,7 +171,8 @@ def draw_chart(
 
     Args:
         title: What is shown.
-        curves: One or two metrics by name.
+        curves: Up to eight metrics by name. A metric has the line of its place among them, also where others have no
+            values.
         best_epoch: The epoch to mark if one of the curves has a value there.
         logarithmic: Whether to use a logarithmic axis if all values are positive.
     """
@@ -141,6 +183,7 @@ def draw_chart(
     return Chart(
         title=title,
         curves=shown,
+        lines={name: line for name, line in zip(curves, cycle(LINES), strict=False) if name in shown},
         best_epoch=best_epoch if best_epoch in {epoch for epoch, _ in points} else None,
         logarithmic=logarithmic and all(value > 0 for _, value in points),
     )

@@ -141,21 +141,22 @@ def counted(number: int, noun: str) -> str:
 
 def image_url(image: np.ndarray) -> str:
     """Return an image float (28, 28, 1) in [-1, 1] as a data URL."""
-    return _data_url("image/png", png_bytes(to_uint8(image[..., 0])))
+    return data_url("image/png", png_bytes(to_uint8(image[..., 0])))
 
 
 def grid_url(images: np.ndarray) -> str:
     """Return images float (n, 28, 28, 1) in [-1, 1], n a multiple of 4, in rows of four as a data URL."""
-    return _data_url("image/png", png_bytes(image_grid(images)))
+    return data_url("image/png", png_bytes(image_grid(images)))
 
 
 def walk_url(images: np.ndarray) -> str:
     """Return images float (n, 28, 28, 1) in [-1, 1] as an animation that loops and stays longer on the samples."""
     durations = [FRAME_MILLISECONDS if index % STEPS else SAMPLE_MILLISECONDS for index in range(len(images))]
-    return _data_url("image/gif", animation_bytes(to_uint8(images[..., 0]), durations))
+    return data_url("image/gif", animation_bytes(to_uint8(images[..., 0]), durations))
 
 
-def _data_url(kind: str, content: bytes) -> str:
+def data_url(kind: str, content: bytes) -> str:
+    """Return the content of a file of a media type, such as image/png, as a data URL."""
     return f"data:{kind};base64,{base64.b64encode(content).decode()}"
 
 

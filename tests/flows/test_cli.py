@@ -25,7 +25,7 @@ from tasks.settings import Settings
 from tasks.sources import EXPECTED
 from tests.service_stack import CHECKOUT
 
-OPERATIONS = ("deploy", "env", "export", "ui", "worker")
+OPERATIONS = ("compare", "deploy", "env", "export", "ui", "worker")
 NO_INTEGER = "input should be a valid integer, unable to parse string as an integer"
 NO_ALIAS = "string should match pattern '^[A-Za-z][A-Za-z0-9_-]*$'"
 INSTALLED = Path(sys.executable).with_name("dcgan")
@@ -148,6 +148,10 @@ def test_arguments(arguments, sentence, state, unchanged, error_line):
         ),
         ("worker", "Parameter --pool requires an argument. See dcgan worker --help."),
         ("ui --port 1", "Unknown option: --port. See dcgan ui --help."),
+        ("compare", "Expected 2 to 8 runs to compare, not 0."),
+        ("compare fast-seed0", "Expected 2 to 8 runs to compare, not 1."),
+        ("compare 1 2 3 4 5 6 7 8 9", "Expected 2 to 8 runs to compare, not 9."),
+        ("compare 1 2 --out x", "Unknown option: --out. Did you mean --output? See dcgan compare --help."),
         ("env x", "Unexpected argument: x. See dcgan env --help."),
         (
             "ui --summary x",

@@ -27,7 +27,7 @@ def test_a_run_of_an_earlier_release_is_read(pipeline: Pipeline) -> None:
     """Its metrics have no section; where a run has both, as one that was resumed, the new name counts."""
     store, dataset = pipeline.open().store, pipeline.prepare()
     run_id = create_run(store, pipeline.configuration(dataset), dataset.manifest, {})
-    for step, value in ((1, 3.0), (2, math.nan), (3, 2.0)):
+    for step, value in ((1, 3.0), (2, math.nan), (3, 2.0), (4, math.inf), (5, -math.inf)):
         store.client.log_metric(run_id, "generator_loss", value, step=step)
     store.client.log_metric(run_id, "best_epoch", 3, step=3)
     assert recorded_curves(store, run_id, ["generator_loss", "frechet_distance"]) == {"generator_loss": {1: 3, 3: 2}}

@@ -4,13 +4,25 @@ import math
 import re
 import warnings
 import xml.etree.ElementTree as ET
-from itertools import pairwise
+from itertools import combinations, pairwise
 
+import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from dcgan.report.chart import COLORS, HEIGHT, WIDTH, Chart, draw_chart
+from dcgan.report.chart import COLORS, HEIGHT, LINES, MARKED_EPOCHS, PATTERNS, WIDTH, Chart, draw_chart
+from dcgan.report.templates import TEMPLATES
+
+# linear RGB as people with each kind of colour blindness see it: Machado et al., "A Physiologically-based Model for
+# Simulation of Color Vision Deficiency", IEEE TVCG 15 (2009), severity 1
+VISION = {
+    "normal": np.eye(3),
+    "protanopia": [[0.152286, 1.052583, -0.204868], [0.114503, 0.786281, 0.099216], [-0.003882, -0.048116, 1.051998]],
+    "deuteranopia": [[0.367322, 0.860646, -0.227968], [0.280085, 0.672501, 0.047413], [-0.011820, 0.042940, 0.968881]],
+    "tritanopia": [[1.255528, -0.076749, -0.178779], [-0.078411, 0.930809, 0.147602], [0.004733, 0.691367, 0.303900]],
+}
+XYZ = np.array([[0.4125, 0.3576, 0.1804], [0.2127, 0.7152, 0.0722], [0.0193, 0.1192, 0.9503]])  # from linear RGB
 
 SVG = "{http://www.w3.org/2000/svg}"
 HOSTILE = "\"><script>alert('1')</script>&amp; $x_1$"
@@ -146,9 +158,70 @@ def test_a_drawing_is_reproducible():
 
 def test_the_page_gives_the_colours():
     """Every colour is a custom property of the style sheet, and the background is transparent."""
-    svg = draw_chart("Losses", {"a": {1: 1.0, 2: 3.0}, "b": {1: 2.0}}, 2).svg
+    svg = draw_chart("Losses", {name: {1: 1.0, 2: 3.0} for name in "abcdefgh"}, 2).svg
     assert not re.search("#[0-9a-f]{6}", svg)
     assert set(re.findall(r"var\(--(\w+)\)", svg)) == set(COLORS)
+
+
+def linear_rgb(color: str) -> np.ndarray:
+    """Return a colour #rrggbb as linear RGB from 0 to 1 (IEC 61966-2-1)."""
+    channels = np.array([int(color[at : at + 2], 16) for at in (1, 3, 5)]) / 255
+    return np.where(channels <= 0.04045, channels / 12.92, ((channels + 0.055) / 1.055) ** 2.4)
+
+
+def lab(rgb: np.ndarray) -> np.ndarray:
+    """Return linear RGB in CIELAB, in which distances are about as large as they look."""
+    ratios = XYZ @ np.clip(rgb, 0, 1) / XYZ.sum(axis=1)
+    x, y, z = np.where(ratios > 216 / 24389, np.cbrt(ratios), (24389 / 27 * ratios + 16) / 116)
+    return np.array([116 * y - 16, 500 * (x - y), 200 * (y - z)])
+
+
+@pytest.fixture(params=["light", "dark"])
+def scheme(request) -> dict[str, str]:
+    """The colours of the style sheet's light or dark scheme by name."""
+    light, dark = re.findall(r":root \{(.*?)\}", (TEMPLATES / "report.css").read_text(), re.DOTALL)
+    return dict(re.findall(r"--(\w+): (#\w{6})", light if request.param == "light" else dark))
+
+
+def test_lines_stand_out(scheme):
+    """Each colour has a contrast with the page of at least 3 to 1, as WCAG 2.2 asks of graphics (1.4.11)."""
+    luminance = {name: float((XYZ @ linear_rgb(color))[1]) + 0.05 for name, color in scheme.items()}
+    for line in LINES:
+        high, low = sorted([luminance[line.color], luminance["paper"]], reverse=True)
+        assert high / low >= 3, line
+
+
+@pytest.mark.parametrize("vision", VISION)
+def test_lines_differ_for_every_reader(scheme, vision):
+    """Two lines have other dashes, or colours that look unlike to readers with this vision."""
+    seen = {line: lab(np.array(VISION[vision]) @ linear_rgb(scheme[line.color])) for line in LINES}
+    pairs = [(one, other) for one, other in combinations(LINES, 2) if one.dashes == other.dashes]
+    assert len(pairs) == len(PATTERNS)
+    for one, other in pairs:
+        assert np.linalg.norm(seen[one] - seen[other]) > 30, (one, other)
+
+
+def test_the_style_sheet_has_the_colours():
+    """Matplotlib's values are those of the light scheme."""
+    sheet = (TEMPLATES / "report.css").read_text()
+    for name, color in COLORS.items():
+        assert f"--{name}: {color};" in sheet
+
+
+def test_a_curve_keeps_its_line():
+    """That of its place, whatever the curves before it have."""
+    chart = draw_chart("Losses", {"1": {}, "2": {1: math.nan}, "3": {1: 1.0, 2: 2.0}}, None)
+    assert chart.lines == {"3": LINES[2]}
+    assert len(Drawing(chart).points("third")) == 2
+    assert "stroke-dasharray" in chart.svg
+
+
+def test_a_long_curve_has_no_points():
+    """They would hide the dashes."""
+    chart = draw_chart("Losses", {"a": dict.fromkeys(range(MARKED_EPOCHS + 1), 1.0)}, None)
+    drawing = Drawing(chart)
+    assert drawing.points("first") == []
+    assert len(re.findall("[ML]", drawing.lines("first")[0])) >= 2
 
 
 values = st.floats(-1e38, 1e38) | st.sampled_from([math.nan, math.inf, -math.inf])
