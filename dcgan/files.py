@@ -110,14 +110,53 @@ def atomic_folder(path: Path, keep: Callable[[], bool] | None = None) -> Iterato
             shutil.rmtree(temporary, ignore_errors=True)
 
 
+def remove_folder(path: Path) -> None:
+    """Remove a folder as a whole: it is renamed first, so that nobody finds a part of it.
+
+    Raises:
+        FileNotFoundError: It does not exist; another process may have been faster.
+    """
+    aside = _temporary_beside(path)
+    path.rename(aside)
+    shutil.rmtree(aside, ignore_errors=True)
+
+
+def mark_used(folder: Path) -> None:
+    """Give a folder, if it exists, the present time, by which it is told from what nobody has used for long."""
+    with suppress(OSError):
+        os.utime(folder)
+
+
+def leftovers(folder: Path) -> list[Path]:
+    """Return the temporary files and folders in `folder`, of killed processes and of live ones.
+
+    A lock file is listed by itself only where the folder that it marks as in use does not exist.
+    """
+    found = set(folder.glob(f"{TEMPORARY_PREFIX}*"))
+    return sorted(found - {_mark_of(path) for path in found if path.is_dir()})
+
+
 def remove_leftovers(folder: Path) -> None:
     """Remove the temporary folders that killed processes left in `folder`; those of live processes stay."""
-    for leftover in {path.with_suffix("") for path in folder.glob(f"{TEMPORARY_PREFIX}*")}:
-        mark = _mark_of(leftover)
-        # without locks in the file system, nothing tells the dead from the living, and everything stays
-        with suppress(Timeout, NotImplementedError), FileLock(mark, timeout=0):
+    for leftover in leftovers(folder):
+        if leftover.is_dir() or leftover.suffix == LOCK_NAME:
+            remove_leftover(leftover)
+
+
+def remove_leftover(leftover: Path) -> bool:
+    """Remove a temporary file or folder, except a folder whose process lives, and return whether it is gone.
+
+    Nothing marks a file as in use: whoever removes one must know that its process is dead.
+    """
+    mark = _mark_of(leftover)
+    # without locks in the file system, nothing tells the dead from the living, and everything stays
+    with suppress(Timeout, NotImplementedError), FileLock(mark, timeout=0):
+        if leftover.is_dir():
             shutil.rmtree(leftover, ignore_errors=True)
-            mark.unlink(missing_ok=True)
+        else:
+            leftover.unlink(missing_ok=True)
+        mark.unlink(missing_ok=True)
+    return not leftover.exists()
 
 
 @contextmanager
@@ -139,11 +178,9 @@ def _replace(temporary: Path, path: Path, keep: Callable[[], bool] = lambda: Fal
     while not _renamed(temporary, path):
         if keep():
             return
-        # a rename cannot replace a folder that is not empty, so the old one is moved aside first
-        aside = _temporary_beside(path)
+        # a rename cannot replace a folder that is not empty, so the old one is removed first
         with suppress(FileNotFoundError):  # another process was faster
-            path.rename(aside)
-            shutil.rmtree(aside, ignore_errors=True)
+            remove_folder(path)
 
 
 def _renamed(temporary: Path, path: Path) -> bool:

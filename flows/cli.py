@@ -17,6 +17,7 @@ from typing import Annotated, Any, NamedTuple, NoReturn, get_type_hints
 
 import httpx
 from cyclopts import App, CycloptsError, Group, MissingArgumentError, Parameter, Token, UnusedCliTokensError
+from cyclopts.validators import Number
 from prefect import Flow
 from prefect.exceptions import ObjectNotFound, TerminationSignal
 from prefect.settings import PREFECT_API_URL
@@ -140,6 +141,23 @@ def _compare(*runs: str, output: Path | None = None) -> NoReturn:
     os.execv(sys.executable, [sys.executable, "-m", "operations.compare", *options, "--", *runs])  # noqa: S606 - this project's own module
 
 
+@app.command(name="prune", group=OPERATIONS)
+def _prune(
+    *,
+    delete: Annotated[bool, Parameter(negative=(), show_default=False)] = False,
+    older_than: Annotated[int, Parameter(validator=Number(gte=0))] = 0,
+) -> NoReturn:
+    """Show what nothing refers to any more and how large it is; with --delete, remove it.
+
+    Args:
+        delete: Remove it.
+        older_than: Number of days: what belongs to runs that ended later is left alone.
+    """
+    options = [*(["--delete"] if delete else []), "--older-than", str(older_than)]
+    # in a process of its own: MLflow takes seconds to import, which no other operation should wait for
+    os.execv(sys.executable, [sys.executable, "-m", "operations.prune", *options])  # noqa: S606 - this project's own module
+
+
 @app.meta.default
 def _run(
     *tokens: Annotated[str, Parameter(show=False, allow_leading_hyphen=True)],
@@ -152,7 +170,7 @@ def _run(
     function, bound, _ = app.parse_args(tokens, exit_on_error=False, print_error=False)
     command = next((each for each in COMMANDS.values() if each.flow.fn is function), None)
     if command is None:
-        if function in (_ui, _deploy, _env, _worker, _export, _compare) and (summary or quiet or debug):
+        if function in (_ui, _deploy, _env, _worker, _export, _compare, _prune) and (summary or quiet or debug):
             _print_error(f"--summary, --quiet and --debug are options of the flows: {', '.join(COMMANDS)}.")
             return BAD_ARGUMENTS
         return int(function(*bound.args, **bound.kwargs) or DONE)

@@ -14,7 +14,7 @@ from pydantic import ValidationError
 
 from dcgan.data.idx import FILES, IdxSet, read_idx_folder
 from dcgan.errors import DataError, NetworkError, mask_credentials
-from dcgan.files import atomic_folder, remove_leftovers
+from dcgan.files import atomic_folder, mark_used, remove_leftovers
 from tasks.settings import Settings
 from tasks.sources import EXPECTED, MIRRORS, Limits, check_source, fetch_file, local_folder
 
@@ -78,6 +78,7 @@ def obtain(
     """
     source = check_source(source)
     folder = downloads / _folder_name(source)
+    mark_used(folder)
     try:
         may_change = source != "bundled" and local_folder(source) is not None
         if not may_change and (earlier := _earlier(folder)):
@@ -115,7 +116,7 @@ def _fetch_set(source: str, folder: Path, limits: Limits, netrc: Path, *, mnist:
         record = fetched.model_dump_json(exclude={"folder"}, indent=2)
         (temporary / RECORD_NAME).write_text(record, encoding="utf-8")
     logger.info("The dataset was fetched from %s.", label)
-    return _read_record(folder)
+    return read_record(folder)
 
 
 def _inspect(temporary: Path, label: str, place: str, *, mnist: bool) -> IdxSet:
@@ -149,7 +150,7 @@ def _contains(folder: Path, fetched: IdxSet) -> bool:
 
 
 def _verified(folder: Path) -> IdxSet:
-    recorded = _read_record(folder)
+    recorded = read_record(folder)
     found = read_idx_folder(folder, recorded.source)
     for file, expected in zip(found.files, recorded.files, strict=True):
         if file != expected:
@@ -157,7 +158,12 @@ def _verified(folder: Path) -> IdxSet:
     return recorded
 
 
-def _read_record(folder: Path) -> IdxSet:
+def read_record(folder: Path) -> IdxSet:
+    """Return what was downloaded into a folder, without looking at its files.
+
+    Raises:
+        DataError: The record is missing or damaged.
+    """
     path = folder / RECORD_NAME
     try:
         return IdxSet.model_validate({**json.loads(path.read_bytes()), "folder": folder})

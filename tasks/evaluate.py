@@ -18,7 +18,7 @@ from tasks.prefect_ui import publish_evaluation
 from tracking.evaluations import record_evaluation, recorded_evaluation, version_facts
 from tracking.metrics import recorded_best_epoch, recorded_curves
 from tracking.registry import Version, aliased, get_description, load_generator, resolve, set_description
-from tracking.runs import artifact_link, artifact_paths, upload_text, with_relative_links
+from tracking.runs import artifact_link, artifact_paths, get_run, upload_text, with_relative_links
 from tracking.store import Store
 from tracking.tags import ANIMATION, CHAMPION, MODEL_CARD, MODEL_NAME, PLAYGROUND, REPORT, REPORT_PAGE
 
@@ -139,6 +139,6 @@ def _report(context: Context, version: Version, dataset: Dataset, evaluation: Ev
             held_out=evaluation.columns("held_out"),
             samples=samples,
             history=recorded_curves(context.store, run_id, shown_metrics()) if run_id else {},
-            best_epoch=recorded_best_epoch(context.store, run_id) if run_id else None,
+            best_epoch=recorded_best_epoch(get_run(context.store, run_id)) if run_id else None,
         )
     )

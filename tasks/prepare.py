@@ -5,6 +5,7 @@ from prefect.cache_policies import NO_CACHE
 
 from dcgan.data.dataset import Dataset, prepare_dataset
 from dcgan.data.idx import IdxSet
+from dcgan.files import mark_used
 from tasks.settings import Settings
 
 
@@ -15,4 +16,6 @@ def prepare(downloaded: IdxSet, settings: Settings) -> Dataset:
     Raises:
         DataError: The download is not what it says.
     """
-    return prepare_dataset(downloaded, settings.prepared / downloaded.digest)
+    folder = settings.prepared / downloaded.digest
+    mark_used(folder)
+    return prepare_dataset(downloaded, folder)

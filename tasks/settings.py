@@ -26,6 +26,8 @@ class Settings(BaseSettings):
     state: Path = Field(default=CHECKOUT / ".state", validation_alias="DCGAN_STATE")
     mlflow_uri: str | None = Field(default=None, validation_alias="MLFLOW_TRACKING_URI")
     sweeps_uri: str | None = Field(default=None, validation_alias="DCGAN_SWEEPS_URI")
+    # None keeps all
+    keep_checkpoints: int | None = Field(default=1, validation_alias="DCGAN_KEEP_CHECKPOINTS")
     netrc: Path = Field(default=Path("~/.netrc"), validation_alias="NETRC")  # the passwords of http:// sources
 
     @field_validator("state")
@@ -42,6 +44,15 @@ class Settings(BaseSettings):
     @classmethod
     def _with_lower_case_scheme(cls, uri: str | None) -> str | None:
         return re.sub(r"^[^:]+:", lambda scheme: scheme[0].lower(), uri) if uri else uri
+
+    @field_validator("keep_checkpoints", mode="before")
+    @classmethod
+    def _require_number_or_all(cls, value: object) -> int | None:
+        if value is None or value == "all":
+            return None
+        if not str(value).isdecimal() or int(str(value)) < 1:
+            raise ValueError(f"{value!r} is no number of checkpoints; expected one from 1, or all")
+        return int(str(value))
 
     @property
     def root(self) -> Path:

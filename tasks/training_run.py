@@ -20,6 +20,8 @@ from tasks.context import Context
 from tasks.flow_run import flow_run_id, flow_run_tags
 from tracking import runs
 from tracking.lease import Holder, Lease, is_held_elsewhere, require_not_held_elsewhere
+from tracking.metrics import recorded_best_epoch
+from tracking.retention import remove_checkpoints, surplus_checkpoints, uploaded_checkpoints
 from tracking.store import Store
 
 logger = logging.getLogger("dcgan.run")
@@ -103,6 +105,7 @@ def training_run(
             resumed=claim.resumed,
             lease=claim.lease,
         )
+        _remove_surplus(context, claim.lease)
 
 
 @dataclass(frozen=True)
@@ -230,6 +233,24 @@ def _recorded_outcome(store: Store, lease: Lease) -> Iterator[None]:
             logger.warning("The run %s is not marked %s: %s", lease.run_id, outcome, failure)
         raise
     runs.end_run(store, lease.run_id, "FINISHED")
+
+
+def _remove_surplus(context: Context, lease: Lease) -> None:
+    """Remove the checkpoints that a finished run does not keep, here and in MLflow.
+
+    The run is not marked as finished yet, so that one that is killed here is resumed, and removes the rest. Not to
+    remove them is no reason to fail.
+    """
+    store, newest = context.store, context.settings.keep_checkpoints
+    if newest is None:
+        return
+    try:
+        best = recorded_best_epoch(lease.require())
+        surplus = surplus_checkpoints(uploaded_checkpoints(store, lease.run_id), newest, best)
+        remove_checkpoints(store, lease, surplus)
+        RunFolder(context.settings.runs / lease.run_id).remove_surplus(newest, best)
+    except (TrackingError, OSError) as error:
+        logger.warning("Checkpoints that need not be kept stay, until dcgan prune removes them: %s", error)
 
 
 @contextmanager

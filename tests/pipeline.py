@@ -2,6 +2,7 @@
 
 import shutil
 import socket
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -12,6 +13,7 @@ from dcgan.data.dataset import Dataset
 from dcgan.evaluation.examine import References
 from dcgan.provenance import Configuration
 from dcgan.recipe import SMOKE
+from dcgan.training.run_folder import RunFolder
 from tasks.context import Context, open_context
 from tasks.download import download
 from tasks.prepare import prepare
@@ -21,6 +23,11 @@ from tasks.results import Trained
 from tasks.settings import Settings
 from tasks.train import train
 from tasks.training_run import TrainingRun, training_run
+from tests.checkpoints import checkpoint_after
+from tracking.runs import create_run, upload_folder
+from tracking.tags import CHECKPOINTS
+
+AddRun = Callable[..., Path]
 
 
 @dataclass(frozen=True)
@@ -107,6 +114,28 @@ def trained(complete_run: TrainedRun, monkeypatch: pytest.MonkeyPatch) -> Traine
     monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
     complete_run.pipeline.open()  # MLflow's own address is the process's: that of the store that was opened last
     return complete_run
+
+
+@pytest.fixture
+def add_run(pipeline: Pipeline) -> AddRun:
+    """Return a function that makes a run as training runs left it before finished ones kept fewer checkpoints."""
+    context, manifest = pipeline.open(), pipeline.prepare().manifest
+
+    def add(*, epochs: int = 5, status: str = "FINISHED", dataset_digest: str = manifest.digest, **tags: str) -> Path:
+        configuration = Configuration(recipe=SMOKE, seed=7, dataset_digest=dataset_digest)
+        dataset = manifest.model_copy(update={"digest": dataset_digest})
+        run_id = create_run(context.store, configuration, dataset, tags)
+        folder = RunFolder(pipeline.settings.runs / run_id)
+        with folder.lock():
+            for epoch in range(1, epochs + 1):
+                folder.save(checkpoint_after(epoch, configuration))
+                name = f"epoch-{epoch:06d}"
+                upload_folder(context.store, run_id, folder.path / "states" / name, f"{CHECKPOINTS}/{name}")
+        if status != "RUNNING":
+            context.store.client.set_terminated(run_id, status)
+        return folder.path
+
+    return add
 
 
 @pytest.fixture

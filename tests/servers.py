@@ -1,6 +1,7 @@
 """Real servers on fixed loopback ports that a test can stop and start again, and training runs that use them."""
 
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -85,6 +86,13 @@ def mlflow_server(folder: Path, *arguments: str) -> Iterator[tuple[Server, str]]
     yield from _served(
         Server(command, f"{url}/health", {"MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"}, folder / "mlflow.log"), url
     )
+
+
+def collect_garbage(database: str, tracking_uri: str) -> list[str]:
+    """Run `mlflow gc` as docs/retention.md says, and return the ids of the runs that it removed for good."""
+    command = [sys.executable, "-m", "mlflow", "gc", "--backend-store-uri", database, "--tracking-uri", tracking_uri]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    return re.findall(r"^Run with ID (\w+) has been permanently deleted\.$", done.stdout, re.MULTILINE)
 
 
 @contextmanager

@@ -3,6 +3,8 @@
 import sys
 from collections.abc import Iterable, Mapping
 
+from mlflow.entities import Run
+
 from dcgan.training.step import StepMetrics
 from tracking.runs import get_run
 from tracking.store import Store, translated_errors
@@ -28,9 +30,9 @@ def recorded_value(metrics: Mapping[str, float], name: str) -> float | None:
     return metrics.get(metric_name(name), metrics.get(name))
 
 
-def recorded_best_epoch(store: Store, run_id: str) -> int | None:
+def recorded_best_epoch(run: Run) -> int | None:
     """Return the best epoch of a run, None where none was evaluated."""
-    best = recorded_value(get_run(store, run_id).data.metrics, BEST_EPOCH)
+    best = recorded_value(run.data.metrics, BEST_EPOCH)
     return None if best is None else int(best)
 
 

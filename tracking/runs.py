@@ -43,18 +43,13 @@ Outcome = Literal["FINISHED", "FAILED", "KILLED"]
 def find_unfinished(store: Store, configuration: Configuration) -> Iterator[str]:
     """Yield the ids of the unfinished runs of this configuration, data and code, newest first."""
     fingerprint = f"tags.`{tags.FINGERPRINT}` = '{configuration.fingerprint()}'"
-    page: str | None = None
-    while page != "":
-        with translated_errors(store.uri):
-            found = store.client.search_runs(
-                [store.experiment_id],
-                filter_string=f"{fingerprint} and attributes.status != '{FINISHED}'",
-                run_view_type=ViewType.ACTIVE_ONLY,
-                order_by=["attributes.start_time DESC"],
-                page_token=page,
-            )
-        yield from (run.info.run_id for run in found)
-        page = found.token or ""
+    unfinished = f"{fingerprint} and attributes.status != '{FINISHED}'"
+    yield from (run.info.run_id for run in _search(store, unfinished, ViewType.ACTIVE_ONLY))
+
+
+def every_run(store: Store) -> Iterator[Run]:
+    """Yield all runs, newest first, those that were deleted in MLflow too."""
+    yield from _search(store, "", ViewType.ALL)
 
 
 def find_run_of(store: Store, flow_run_id: str) -> str | None:
@@ -248,6 +243,21 @@ def system_metrics(store: Store, run_id: str) -> Iterator[None]:
         yield
     finally:
         monitor.finish()
+
+
+def _search(store: Store, matching: str, view: int) -> Iterator[Run]:
+    page: str | None = None
+    while page != "":
+        with translated_errors(store.uri):
+            found = store.client.search_runs(
+                [store.experiment_id],
+                filter_string=matching,
+                run_view_type=view,
+                order_by=["attributes.start_time DESC"],
+                page_token=page,
+            )
+        yield from found
+        page = found.token or ""
 
 
 def _downloads(store: Store, run_id: str, paths: list[str], folder: str) -> Iterator[Path]:

@@ -2,7 +2,7 @@
 
 import os
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
@@ -49,6 +49,12 @@ class RunFolder:
         for old in self.states()[RETAINED_STATES:]:
             shutil.rmtree(old)
 
+    def remove_surplus(self, newest: int, best: int | None) -> None:
+        """Remove the states that a finished run does not keep, as `surplus_epochs` says."""
+        states = {state.name: state for state in self.states()}
+        for name in surplus_epochs(states, newest, best):
+            shutil.rmtree(states[name])
+
     def states(self) -> list[Path]:
         """Return the folders of the last states, newest first."""
         return _epochs_in(self._states)
@@ -83,6 +89,17 @@ class RunFolder:
                 shutil.rmtree(leftover)
             else:
                 leftover.unlink(missing_ok=True)
+
+
+def surplus_epochs(names: Iterable[str], newest: int, best: int | None) -> list[str]:
+    """Return the names of the checkpoints that a finished run does not keep, oldest first.
+
+    Args:
+        names: Names of its checkpoints.
+        newest: How many of the newest it keeps, at least 1.
+        best: Its best epoch, whose checkpoint it keeps too; None where no epoch was evaluated.
+    """
+    return [name for name in sorted(names)[:-newest] if best is None or name != _epoch_name(best)]
 
 
 def _epoch_name(epoch: int) -> str:

@@ -50,6 +50,9 @@ TRAINING_POINTS = {
     "after the last epoch": KillPoint("tasks.render.write_animation"),
     "logging the model": KillPoint("mlflow.keras.save_model", after=True),
     "between model and version": KillPoint(f"{MLFLOW}.create_model_version"),
+    "between the removals of checkpoints": KillPoint(
+        "mlflow.store.artifact.local_artifact_repo.LocalArtifactRepository.delete_artifacts", after=True
+    ),
     "between the version and the end of the run": KillPoint(f"{MLFLOW}.set_terminated"),
 }
 PROMOTION_POINTS = {"between the aliases": KillPoint(f"{MLFLOW}.set_registered_model_alias", after=True)}

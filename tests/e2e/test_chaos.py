@@ -68,7 +68,7 @@ def test_the_uninterrupted_run_is_complete(uninterrupted):
     assert set(reference.metrics) == {metric_name(name) for name in StepMetrics._fields}
     for values in reference.metrics.values():
         assert [step for step, _ in values] == [1, 2, 3]
-    assert list(reference.checkpoints) == ["epoch-000001", "epoch-000002", "epoch-000003"]
+    assert list(reference.checkpoints) == ["epoch-000003"]
     assert reference.versions == [reference.checkpoints["epoch-000003"]]
     assert (reference.logged_models, reference.recorded_epochs, reference.leftovers) == (1, "3", [])
     assert place.processes() == []

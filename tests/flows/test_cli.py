@@ -25,7 +25,7 @@ from tasks.settings import Settings
 from tasks.sources import EXPECTED
 from tests.service_stack import CHECKOUT
 
-OPERATIONS = ("compare", "deploy", "env", "export", "ui", "worker")
+OPERATIONS = ("compare", "deploy", "env", "export", "prune", "ui", "worker")
 NO_INTEGER = "input should be a valid integer, unable to parse string as an integer"
 NO_ALIAS = "string should match pattern '^[A-Za-z][A-Za-z0-9_-]*$'"
 INSTALLED = Path(sys.executable).with_name("dcgan")
@@ -153,6 +153,11 @@ def test_arguments(arguments, sentence, state, unchanged, error_line):
         ("compare 1 2 3 4 5 6 7 8 9", "Expected 2 to 8 runs to compare, not 9."),
         ("compare 1 2 --out x", "Unknown option: --out. Did you mean --output? See dcgan compare --help."),
         ("env x", "Unexpected argument: x. See dcgan env --help."),
+        ("prune --older-than=-1", 'Invalid value "-1" for --older-than. Must be >= 0. See dcgan prune --help.'),
+        (
+            "prune --older-than week",
+            'Invalid value for --older-than: unable to convert "week" into int. See dcgan prune --help.',
+        ),
         (
             "ui --summary x",
             f"--summary, --quiet and --debug are options of the flows: {', '.join(COMMANDS)}.",

@@ -7,6 +7,8 @@ import sys
 
 import pytest
 
+from dcgan.errors import ConfigurationError
+from tasks.settings import read_settings
 from tests.service_stack import CHECKOUT
 
 SET = (
@@ -69,6 +71,25 @@ def test_a_state_folder_that_no_database_can_have_is_refused(tmp_path, name):
     assert line.startswith("error: The setting DCGAN_STATE is unusable: ")
     assert line.endswith("; expected a path without ?, #, % and control characters.")
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(("written", "kept"), [("", 1), ("1", 1), ("12", 12), ("all", None)])
+def test_the_number_of_kept_checkpoints(monkeypatch, written, kept):
+    """A finished run keeps its newest by default, else as many as the setting says."""
+    monkeypatch.setenv("DCGAN_KEEP_CHECKPOINTS", written)
+    assert read_settings().keep_checkpoints == kept
+
+
+@pytest.mark.parametrize("written", ["0", "-1", "1.5", "many", "²"])
+def test_a_number_of_kept_checkpoints_that_cannot_be_is_refused(monkeypatch, written):
+    """A run that keeps none could not be trained further."""
+    monkeypatch.setenv("DCGAN_KEEP_CHECKPOINTS", written)
+    with pytest.raises(ConfigurationError) as refusal:
+        read_settings()
+    assert str(refusal.value) == (
+        f"The setting DCGAN_KEEP_CHECKPOINTS is unusable: {written!r} is no number of checkpoints; "
+        "expected one from 1, or all."
+    )
 
 
 def test_only_its_user_may_read_the_state_folder(tmp_path):

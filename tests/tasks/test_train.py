@@ -94,14 +94,25 @@ def test_every_epoch_has_its_sample_grid(trained):
         assert np.array_equal(read_png(Path(local).read_bytes()), upscaled(grid))
 
 
-def test_checkpoints_are_uploaded_and_removed(trained):
-    """The checkpoints that the recipe asks for are in MLflow, complete, and no longer await upload on disk."""
+def test_the_newest_checkpoint_is_kept(trained):
+    """Of a finished run the last one is in MLflow, complete, and on disk; nothing awaits upload."""
     client = trained.context.store.client
-    listed = [file.path for file in client.list_artifacts(trained.run.run_id, "checkpoints")]
-    assert listed == ["checkpoints/epoch-000001", "checkpoints/epoch-000002"]
-    uploaded = load_checkpoint(Path(client.download_artifacts(trained.run.run_id, listed[1])))
+    (listed,) = (file.path for file in client.list_artifacts(trained.run.run_id, "checkpoints"))
+    assert listed == "checkpoints/epoch-000002"
+    uploaded = load_checkpoint(Path(client.download_artifacts(trained.run.run_id, listed)))
     assert uploaded.weights_sha256() == trained.trained.checkpoint.weights_sha256()
     assert list((trained.run.folder / "checkpoints").iterdir()) == []
+    assert [path.name for path in (trained.run.folder / "states").iterdir()] == ["epoch-000002"]
+
+
+def test_the_kept_checkpoint_can_be_trained_further(trained):
+    """With more epochs, training begins at the epoch after it."""
+    client, run = trained.context.store.client, trained.run
+    kept = load_checkpoint(Path(client.download_artifacts(run.run_id, "checkpoints/epoch-000002")))
+    recipe = run.configuration.recipe.model_copy(update={"epochs": 3})
+    longer = run.configuration.model_copy(update={"recipe": recipe})
+    (report,) = epoch_reports(longer, np.concatenate(list(trained.dataset.train.blocks())), kept)
+    assert [record.epoch for record in report.checkpoint.metadata.records] == [1, 2, 3]
 
 
 @pytest.mark.slow

@@ -1,15 +1,22 @@
 """The beginning and end of a training run: which run it resumes, its lock, and what MLflow records afterwards."""
 
 import tempfile
+from contextlib import nullcontext, suppress
 from pathlib import Path
 
 import pytest
+from mlflow.exceptions import MlflowException
+from mlflow.store.artifact.local_artifact_repo import LocalArtifactRepository
 
 from dcgan.errors import ConfigurationError, DataError, TrackingError
 from dcgan.training.run_folder import RunFolder
+from tasks.context import Context
 from tasks.flow_run import choose_seed
 from tasks.training_run import training_run
+from tests.checkpoints import checkpoint_after
 from tracking import runs
+from tracking.epochs import EpochLog
+from tracking.tags import BEST_EPOCH
 
 
 @pytest.fixture
@@ -174,3 +181,93 @@ def test_temporary_files_are_made_in_the_run_and_removed_with_it(pipeline):
         assert run.folder in made.parents
     assert tempfile.gettempdir() == before
     assert not made.exists()
+
+
+@pytest.fixture
+def finish(pipeline):
+    """Return a function that ends a training run of so many epochs, of which the second was the best."""
+    context, dataset = pipeline.open(), pipeline.prepare()
+    configuration = pipeline.configuration(dataset)
+
+    def finish(epochs, error=None, **settings):
+        changed = Context(context.settings.model_copy(update=settings), context.store)
+        with (
+            suppress(type(error)) if error else nullcontext(),
+            training_run(changed, configuration, dataset.manifest, "auto") as run,
+        ):
+            folder, log = RunFolder(run.folder), EpochLog(context.store, run.lease)
+            for epoch in range(1, epochs + 1):
+                folder.save(checkpoint_after(epoch, configuration))
+                log.upload_checkpoint(folder.states()[0])
+            context.store.client.log_metric(run.run_id, BEST_EPOCH, 2, step=2)
+            if error:
+                raise error
+        return run
+
+    return finish
+
+
+def kept(client, run):
+    """Return the names of a run's checkpoints in MLflow, and of its states on this machine."""
+    uploaded = [Path(file.path).name for file in client.list_artifacts(run.run_id, "checkpoints")]
+    return uploaded, sorted(path.name for path in (run.folder / "states").iterdir())
+
+
+@pytest.mark.parametrize(
+    ("keep_checkpoints", "uploaded", "states"), [(1, [2, 4], [4]), (2, [2, 3, 4], [3, 4]), (None, [1, 2, 3, 4], [3, 4])]
+)
+def test_a_finished_run_keeps_its_newest_and_its_best(finish, client, keep_checkpoints, uploaded, states):
+    """As many of the newest as the settings say; both MLflow and this machine lose the others."""
+    run = finish(4, keep_checkpoints=keep_checkpoints)
+    expected = tuple([f"epoch-{epoch:06d}" for epoch in epochs] for epochs in (uploaded, states))
+    assert kept(client, run) == expected
+    assert status(client, run) == "FINISHED"
+
+
+@pytest.mark.parametrize("error", [DataError("The file x is bad."), KeyboardInterrupt()])
+def test_an_unfinished_run_keeps_everything(finish, client, error):
+    """One that failed or was interrupted after its epochs has all of its checkpoints to resume from."""
+    run = finish(3, error=error)
+    assert status(client, run) != "FINISHED"
+    assert kept(client, run) == ([f"epoch-{epoch:06d}" for epoch in (1, 2, 3)], ["epoch-000002", "epoch-000003"])
+
+
+@pytest.mark.parametrize("killed", ["before", "within", "after"])
+def test_killed_while_checkpoints_are_removed(finish, client, monkeypatch, killed):
+    """The run is still unfinished, has its newest checkpoint, and is resumed, which removes the rest."""
+    original, calls = LocalArtifactRepository.delete_artifacts, []
+
+    def deadly(repository, path):
+        calls.append(path)
+        if killed == "within":
+            (Path(repository.artifact_dir) / path / "arrays.npz").unlink()
+        if killed == "after" or len(calls) < 2:
+            original(repository, path)
+        if len(calls) == 2:
+            raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(LocalArtifactRepository, "delete_artifacts", deadly)
+        with pytest.raises(KeyboardInterrupt):
+            finish(5)
+    (interrupted,) = client.search_runs([client.get_experiment_by_name("dcgan").experiment_id])
+    assert interrupted.info.status == "KILLED"
+    assert calls == ["checkpoints/epoch-000001", "checkpoints/epoch-000003"]
+    run = finish(0)
+    assert (run.run_id, run.resumed) == (interrupted.info.run_id, True)
+    assert kept(client, run) == (["epoch-000002", "epoch-000005"], ["epoch-000005"])
+    assert status(client, run) == "FINISHED"
+
+
+def test_checkpoints_that_cannot_be_removed_fail_no_run(finish, client, monkeypatch, log):
+    """A store that refuses is a warning that names dcgan prune."""
+
+    def refuse(*_):
+        raise MlflowException("permission denied")
+
+    monkeypatch.setattr(LocalArtifactRepository, "delete_artifacts", refuse)
+    run = finish(3)
+    assert status(client, run) == "FINISHED"
+    assert len(kept(client, run)[0]) == 3
+    (warning,) = (record.getMessage() for record in log.records if "dcgan prune" in record.getMessage())
+    assert warning.endswith("failed: permission denied.")

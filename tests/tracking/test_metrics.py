@@ -7,7 +7,7 @@ import pytest
 from dcgan.evaluation.evaluate import METRICS
 from tests.pipeline import Pipeline
 from tracking.metrics import metric_name, recorded_best_epoch, recorded_curves, recorded_value
-from tracking.runs import create_run
+from tracking.runs import create_run, get_run
 
 
 @pytest.mark.parametrize(
@@ -31,6 +31,6 @@ def test_a_run_of_an_earlier_release_is_read(pipeline: Pipeline) -> None:
         store.client.log_metric(run_id, "generator_loss", value, step=step)
     store.client.log_metric(run_id, "best_epoch", 3, step=3)
     assert recorded_curves(store, run_id, ["generator_loss", "frechet_distance"]) == {"generator_loss": {1: 3, 3: 2}}
-    assert recorded_best_epoch(store, run_id) == 3
+    assert recorded_best_epoch(get_run(store, run_id)) == 3
     assert recorded_value({"frechet_distance": 9.0, "quality_epoch/frechet_distance": 8.0}, "frechet_distance") == 8
     assert recorded_value({}, "frechet_distance") is None
