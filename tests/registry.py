@@ -185,6 +185,9 @@ def in_service(evaluated: ChampionRegistry, state: Path) -> ChampionRegistry:
 
 
 def _copied(context: Context, state: Path) -> Context:
-    """Copy a state folder to `state`, and open its store; artifacts stay where MLflow's database names them."""
+    """Copy a state folder to `state`, and open its store.
+
+    Artifacts stay where MLflow's database names them, so no test may change one: tests after it would see that.
+    """
     shutil.copytree(context.settings.root, state, ignore=shutil.ignore_patterns("mlartifacts"))
     return open_context(Settings(state=state, mlflow_uri=None))

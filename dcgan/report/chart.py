@@ -18,6 +18,7 @@ WIDTH, HEIGHT = 340, 200  # points
 TICKS = 5
 STEPS = (1, 2, 5)  # ticks lie at these multiples of powers of ten
 DENSE_DECADES = 2  # a logarithmic axis that spans more has ticks at powers of ten alone
+LARGEST = 1e36  # around larger values, Matplotlib finds no range of a logarithmic axis
 MARKED_EPOCHS = 30  # the points of a longer curve would hide the dashes of its line
 
 COLORS = {
@@ -191,7 +192,7 @@ def draw_chart(
 
 def finite(curve: Curve) -> dict[int, float]:
     """Return the values of a curve that can be drawn."""
-    return {epoch: value for epoch, value in curve.items() if math.isfinite(value)}
+    return {epoch: value for epoch, value in curve.items() if math.isfinite(value) and abs(value) < LARGEST}
 
 
 def _inline(svg: str, label: str) -> str:

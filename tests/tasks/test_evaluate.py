@@ -124,17 +124,19 @@ def test_the_champion_is_not_its_own_rival(in_service):
     assert in_service.tags(1)["dcgan.verdict"] == "passed"
 
 
-def test_another_classifier_evaluates_the_champion_again(in_service):
+def test_another_classifier_evaluates_the_champion_again(registry):
     """Metrics of two classifiers are never compared: the champion's are measured anew by the current one."""
-    file = in_service.context.settings.classifiers / in_service.dataset.digest / "selection.npz"
+    before = registry.evaluate(registry.add_good())
+    promote_candidate.fn(registry.context, before, "auto")
+    file = registry.context.settings.classifiers / registry.dataset.digest / "selection.npz"
     stored = load_weights(file)
     arrays = {name: array * np.float16(1.25) for name, array in stored.arrays.items()}
     metadata = stored.metadata.model_copy(update={"weights_sha256": weights_digest(arrays)})
     save_weights(file, StoredWeights(metadata, arrays))
-    evaluation = in_service.evaluate(2)
+    evaluation = registry.evaluate(registry.add_better())
     champion, candidate = evaluation.champion.selection, evaluation.candidate.selection
     assert champion.classifier == candidate.classifier == metadata.weights_sha256
-    assert champion.frechet_distance != in_service.champion.candidate.selection.frechet_distance
+    assert champion.frechet_distance != before.candidate.selection.frechet_distance
 
 
 def test_other_data_than_its_own_is_not_recorded(registry):

@@ -16,7 +16,7 @@ from tasks.training_run import training_run
 from tests.checkpoints import checkpoint_after
 from tracking import runs
 from tracking.epochs import EpochLog
-from tracking.tags import BEST_EPOCH
+from tracking.metrics import BEST_EPOCH, metric_name
 
 
 @pytest.fixture
@@ -199,7 +199,7 @@ def finish(pipeline):
             for epoch in range(1, epochs + 1):
                 folder.save(checkpoint_after(epoch, configuration))
                 log.upload_checkpoint(folder.states()[0])
-            context.store.client.log_metric(run.run_id, BEST_EPOCH, 2, step=2)
+            context.store.client.log_metric(run.run_id, metric_name(BEST_EPOCH), 2, step=0)
             if error:
                 raise error
         return run

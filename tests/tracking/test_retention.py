@@ -15,9 +15,9 @@ from tasks.settings import Settings
 from tests.pipeline import Pipeline
 from tests.servers import collect_garbage, mlflow_server
 from tracking.lease import Holder, Lease
+from tracking.metrics import BEST_EPOCH, metric_name
 from tracking.retention import recorded_run, remove_checkpoints, surplus_checkpoints, uploaded_checkpoints
 from tracking.store import Store
-from tracking.tags import BEST_EPOCH
 
 
 @pytest.fixture
@@ -65,7 +65,7 @@ def test_surplus_checkpoints_are_removed(store, add_run):
     """The newest and the best stay, and so does what somebody put beside them."""
     run_id = add_run().name
     store.client.log_text(run_id, "mine", "checkpoints/notes/a.txt")
-    store.client.log_metric(run_id, BEST_EPOCH, 3, step=3)
+    store.client.log_metric(run_id, metric_name(BEST_EPOCH), 3, step=0)
     before = [checkpoint.size for checkpoint in uploaded_checkpoints(store, run_id)]
     surplus = surplus_of(store, run_id)
     assert names_of(surplus) == epochs(1, 2, 4)
@@ -85,7 +85,7 @@ def test_a_half_removed_checkpoint_counts_as_none(store, add_run):
     artifacts = Path(store.client.get_run(run_id).info.artifact_uri.removeprefix("file://")) / "checkpoints"
     (artifacts / "epoch-000005" / "arrays.npz").unlink()
     assert names_of(surplus_of(store, run_id)) == epochs(1, 2, 3, 5)
-    store.client.log_metric(run_id, BEST_EPOCH, 5, step=5)
+    store.client.log_metric(run_id, metric_name(BEST_EPOCH), 5, step=0)
     assert names_of(surplus_of(store, run_id, newest=2)) == epochs(1, 2, 5)
     for path in artifacts.glob("*/checkpoint.sha256"):
         path.unlink()

@@ -97,7 +97,7 @@ def test_a_version_gets_metrics_and_nearest_pairs(examiner, train_split, selecti
     assert metrics.held_out.memorized_fraction == metrics.selection.memorized_fraction
     assert pairs.images.shape == (24, 28, 28, 1)
     np.testing.assert_array_equal(pairs.images, pairs.training)
-    assert len(metrics.metrics()) == 2 * 30
+    assert len(metrics.metrics()) == 2 * 10
     assert metrics.metrics()["quality/confidence"] == metrics.selection.confidence.value
     assert metrics.metrics()["quality_heldout/confidence"] == metrics.held_out.confidence.value
 
