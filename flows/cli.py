@@ -141,6 +141,13 @@ def _compare(*runs: str, output: Path | None = None) -> NoReturn:
     os.execv(sys.executable, [sys.executable, "-m", "operations.compare", *options, "--", *runs])  # noqa: S606 - this project's own module
 
 
+@app.command(name="serve-artifacts", group=OPERATIONS)
+def _serve_artifacts() -> NoReturn:
+    """Put the artifacts of this machine's MLflow store behind its server, once, for clients on other machines."""
+    # in a process of its own, as the export
+    os.execv(sys.executable, [sys.executable, "-m", "operations.serve_artifacts"])  # noqa: S606 - this project's own module
+
+
 @app.command(name="prune", group=OPERATIONS)
 def _prune(
     *,
@@ -170,7 +177,9 @@ def _run(
     function, bound, _ = app.parse_args(tokens, exit_on_error=False, print_error=False)
     command = next((each for each in COMMANDS.values() if each.flow.fn is function), None)
     if command is None:
-        if function in (_ui, _deploy, _env, _worker, _export, _compare, _prune) and (summary or quiet or debug):
+        if function in (_ui, _deploy, _env, _worker, _export, _compare, _prune, _serve_artifacts) and (
+            summary or quiet or debug
+        ):
             _print_error(f"--summary, --quiet and --debug are options of the flows: {', '.join(COMMANDS)}.")
             return BAD_ARGUMENTS
         return int(function(*bound.args, **bound.kwargs) or DONE)

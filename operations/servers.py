@@ -22,6 +22,7 @@ from pydantic import Field, SecretStr
 
 from dcgan.errors import ConfigurationError, mask_credentials
 from tasks.settings import CHECKOUT, Settings
+from tracking.artifact_addresses import are_in_folder
 
 LOOPBACK = ("127.0.0.1", "localhost", "::1")
 ALL_INTERFACES = ("0.0.0.0", "::")  # noqa: S104 - recognised here, chosen by nobody but the user
@@ -119,6 +120,7 @@ class ServerSettings(Settings):
 
     prefect_api: str | None = Field(default=None, validation_alias="PREFECT_API_URL")
     listen_at: str = Field(default=LOOPBACK[0], validation_alias="DCGAN_LISTEN")
+    serve_artifacts: bool = Field(default=False, validation_alias="DCGAN_SERVE_ARTIFACTS")
     prefect_auth: SecretStr | None = Field(default=None, validation_alias="PREFECT_API_AUTH_STRING")
     mlflow_user: str | None = Field(default=None, validation_alias="MLFLOW_TRACKING_USERNAME")
     mlflow_password: SecretStr | None = Field(default=None, validation_alias="MLFLOW_TRACKING_PASSWORD")
@@ -133,6 +135,11 @@ class ServerSettings(Settings):
                 f"The setting DCGAN_LISTEN is {self.listen_at!r}; expected an IP address of this machine, "
                 "or 0.0.0.0 for all of them."
             ) from None
+
+    @property
+    def serves_artifacts(self) -> bool:
+        """Whether MLflow's server of this machine keeps artifacts behind itself, as clients elsewhere need it to."""
+        return self.serve_artifacts or self.listen not in LOOPBACK
 
     @property
     def prefect(self) -> Address:
@@ -216,6 +223,24 @@ def require_passwords(settings: ServerSettings) -> None:
         )
 
 
+def require_reachable_artifacts(settings: ServerSettings) -> None:
+    """Check that clients on other machines can read the artifacts that MLflow's server of this machine lists.
+
+    Raises:
+        ConfigurationError: The database addresses them in a folder of this machine.
+        TrackingError: The database cannot be read.
+    """
+    if not (settings.mlflow.is_local and settings.serves_artifacts):
+        return
+    database = settings.mlflow_database
+    if are_in_folder(database, settings.artifact_root):
+        raise ConfigurationError(
+            f"MLflow's database {mask_credentials(database)} addresses artifacts in {settings.artifact_root}, where "
+            "clients on other machines cannot read them: run 'dcgan serve-artifacts' once, which puts them behind the "
+            "server."
+        )
+
+
 def prefect_command(settings: ServerSettings) -> list[str]:
     """Return the command line of Prefect's server; its database is in PREFECT_HOME."""
     address = settings.prefect
@@ -225,13 +250,14 @@ def prefect_command(settings: ServerSettings) -> list[str]:
 def mlflow_command(settings: ServerSettings) -> list[str]:
     """Return the command line of MLflow's server, over the same artifacts as training runs without a server.
 
-    New experiments keep their artifacts at plain paths, not behind the server, so that runs with and without a server
-    share them.
+    New experiments keep their artifacts at plain paths, so that runs with and without a server share them, or behind
+    the server where clients on other machines use it.
     """
-    address = settings.mlflow
+    address, artifacts = settings.mlflow, settings.artifact_root.as_uri()
     return [
         *_module("mlflow", "server", "--host", address.bind_host, "--port", str(address.port), "--workers", "1"),
-        *("--default-artifact-root", settings.artifact_root.as_uri()),
+        *("--artifacts-destination", artifacts),
+        *(() if settings.serves_artifacts else ("--default-artifact-root", artifacts)),
         *(("--app-name", "basic-auth") if settings.mlflow_auth else ()),
     ]
 

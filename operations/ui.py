@@ -18,6 +18,7 @@ from operations.servers import (
     prefect_command,
     require_mlflow_login,
     require_passwords,
+    require_reachable_artifacts,
     server_environment,
     worker_command,
     worker_environment,
@@ -27,7 +28,13 @@ from operations.supervisor import StopRequestedError, Supervisor, stop_on_signal
 from tracking.tags import TRAINING_VIEW
 
 START_SECONDS = 180.0
-PLACES = ("state", "prefect_api", "mlflow_uri", "listen_at")  # settings that another terminal does not know by itself
+PLACES = (
+    "state",
+    "prefect_api",
+    "mlflow_uri",
+    "listen_at",
+    "serve_artifacts",
+)  # settings that another terminal does not know by itself
 
 
 def start_servers(settings: ServerSettings, supervisor: Supervisor) -> None:
@@ -36,6 +43,7 @@ def start_servers(settings: ServerSettings, supervisor: Supervisor) -> None:
     if settings.prefect.is_local:
         supervisor.start("prefect", prefect_command(settings), environment)
     if settings.mlflow.is_local:
+        settings.artifact_root.mkdir(parents=True, exist_ok=True)
         supervisor.start("mlflow", mlflow_command(settings), environment)
     for name, address in (("Prefect", settings.prefect), ("MLflow", settings.mlflow)):
         supervisor.wait_until(address.answers, f"{name}'s server at {address.url}", START_SECONDS)
@@ -83,6 +91,7 @@ def main(arguments: list[str]) -> int:
         try:
             supervisor = Supervisor(settings.logs, stop)
             require_passwords(settings)
+            require_reachable_artifacts(settings)
             for address in (settings.prefect, settings.mlflow):
                 if address.is_local:
                     address.require_free_port()

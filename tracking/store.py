@@ -5,7 +5,7 @@ import socket
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from urllib.parse import urlsplit
+from urllib.parse import unquote, urlsplit
 
 import httpx
 import mlflow
@@ -85,6 +85,12 @@ class Store:
             raise TrackingError(
                 f"The server {mask_credentials(self.uri)} does not answer as MLflow does; expected an MLflow server."
             )
+        if self.uri.startswith("http") and not _is_here(experiment.artifact_location):
+            raise TrackingError(
+                f"The server {mask_credentials(self.uri)} keeps its artifacts in {experiment.artifact_location}, a "
+                "folder that this machine does not have; expected them behind the server: run 'dcgan serve-artifacts' "
+                "on its machine."
+            )
         if self._local_artifacts and experiment.artifact_location.startswith("mlflow-artifacts:"):
             raise TrackingError(
                 f"The experiment {EXPERIMENT} in {self.uri} keeps its artifacts behind an MLflow server; "
@@ -132,6 +138,12 @@ def tolerated_absence() -> Iterator[None]:
     except MlflowException as error:
         if error.error_code != "RESOURCE_DOES_NOT_EXIST":
             raise
+
+
+def _is_here(location: str) -> bool:
+    """Return whether clients on this machine can use artifacts: they are not in a folder, or the folder is here."""
+    parts = urlsplit(location)
+    return parts.scheme != "file" or Path(unquote(parts.path)).parent.is_dir()
 
 
 def _connection_failure(error: BaseException) -> str | None:

@@ -25,7 +25,7 @@ from tasks.settings import Settings
 from tasks.sources import EXPECTED
 from tests.service_stack import CHECKOUT
 
-OPERATIONS = ("compare", "deploy", "env", "export", "prune", "ui", "worker")
+OPERATIONS = ("compare", "deploy", "env", "export", "prune", "serve-artifacts", "ui", "worker")
 NO_INTEGER = "input should be a valid integer, unable to parse string as an integer"
 NO_ALIAS = "string should match pattern '^[A-Za-z][A-Za-z0-9_-]*$'"
 INSTALLED = Path(sys.executable).with_name("dcgan")
@@ -52,7 +52,7 @@ def test_help_lists_the_commands(arguments, state, capsys):
     """Help explains every command and the options of every flow, and starts nothing."""
     assert main(arguments) == 0
     shown = capsys.readouterr().out
-    assert re.findall(r"^│ (\w+) +[A-Z]", shown, re.MULTILINE) == [*COMMANDS, *OPERATIONS]
+    assert re.findall(r"^│ (\w[\w-]*) +[A-Z]", shown, re.MULTILINE) == [*COMMANDS, *OPERATIONS]
     for option in ("--summary PATH", "--debug ", "--version ", "--install-completion "):
         assert option in shown
     assert not state.exists()

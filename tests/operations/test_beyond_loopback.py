@@ -71,6 +71,7 @@ def test_a_deployment_runs_with_the_passwords(protected: ServiceStack, smoke: st
     (run,) = found.json()["runs"]
     assert run["info"]["status"] == "FINISHED"
     assert {"key": "prefect.flow_run_id", "value": smoke} in run["data"]["tags"]
+    assert run["info"]["artifact_uri"].startswith("mlflow-artifacts:/")  # a worker elsewhere needs no folder
 
 
 def test_pages_of_other_hosts_are_refused(protected: ServiceStack) -> None:

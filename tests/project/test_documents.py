@@ -84,7 +84,7 @@ def test_make_commands_exist() -> None:
 
 def test_dcgan_commands_exist() -> None:
     """Every `dcgan …` names a subcommand, and flags that it takes."""
-    found = list(commands(r"(?<![\w./-])(?:\.venv/bin/)?dcgan ([a-z]+)((?: [^|;&`]+)?)"))
+    found = list(commands(r"(?<![\w./-])(?:\.venv/bin/)?dcgan ([a-z]+(?:-[a-z]+)*)((?: [^|;&`]+)?)"))
     assert len(found) >= 5
     assert [where for where, match in found if match[1] not in cli.app] == []
     assert [
