@@ -10,8 +10,10 @@
 VENV := .venv
 RUN := $(VENV)/bin/python -m
 
-# GPU=1 takes the lock with CUDA's libraries in it, and an environment that has them keeps them.
-APP := $(VENV)/installed-$(if $(or $(GPU),$(wildcard $(VENV)/installed-gpu)),gpu,app)
+# GPU=1 takes the lock with CUDA's libraries in it, PRODUCTION=1 adds what servers and clusters need, and an environment
+# that has either keeps it.
+APP := $(VENV)/installed-$(if $(or $(GPU),$(wildcard $(VENV)/installed-gpu)),gpu,app) \
+  $(if $(or $(PRODUCTION),$(wildcard $(VENV)/installed-production)),$(VENV)/installed-production)
 DEV := $(VENV)/installed-dev
 
 help:  ## explain every target
@@ -26,13 +28,14 @@ help:  ## explain every target
 	@echo "Variables of deploy: NOTIFY=BLOCK, which tells of failed runs and new champions (docs/servers.md)."
 	@echo "Variables of ui: DCGAN_LISTEN=ADDRESS, refused without passwords (docs/servers.md)."
 	@echo "ARGS goes to pytest too: make test ARGS='-k idx'."
-	@echo "Variables of set-up: PYTHON=/path/to/python3.11 (up to 3.13) for a new .venv, GPU=1 for CUDA's libraries."
+	@echo "Variables of set-up: PYTHON=/path/to/python3.11 (up to 3.13) for a new .venv, GPU=1 for CUDA's libraries,"
+	@echo "  PRODUCTION=1 for PostgreSQL, Redis, S3, Docker and Kubernetes."
 
-setup: $(APP)  ## install what training needs into .venv (GPU=1: with CUDA's libraries)
+setup: $(APP)  ## install what training needs into .venv (GPU=1, PRODUCTION=1: with more)
 
 # Variables of the command line that no target knows are refused by name: a misspelt one must not change nothing.
-KNOWN := RECIPE EPOCHS SET SEED SOURCE RESUME DEVICE PROMOTION ARGS NOTIFY PYTHON GPU UV_ARGS DCGAN_LISTEN DCGAN_STATE \
-  PREFECT_API_URL MLFLOW_TRACKING_URI
+KNOWN := RECIPE EPOCHS SET SEED SOURCE RESUME DEVICE PROMOTION ARGS NOTIFY PYTHON GPU PRODUCTION UV_ARGS DCGAN_LISTEN \
+  DCGAN_STATE PREFECT_API_URL MLFLOW_TRACKING_URI
 given_names := $(strip $(foreach name,$(.VARIABLES),$(if $(filter command,$(origin $(name))),$(name))))
 ifneq ($(filter-out $(KNOWN),$(given_names)),)
 $(error Unknown variable $(filter-out $(KNOWN),$(given_names)); expected one of $(KNOWN))
@@ -81,8 +84,9 @@ bench: $(DEV) .venv-torch/installed  ## measure this machine, PyTorch beside it,
 gpu-check: $(VENV)/installed-gpu  ## measure this machine's GPU, check a killed run on it, and write benchmarks/results/gpu.json
 	$(RUN) benchmarks.gpu
 
-# Each of these four says its licence only in its LICENSE file (MIT, Apache, MIT), or offers a choice (Artistic or GPL).
-READ_BY_US := huey namex skops text-unidecode
+# Each of the first four says its licence only in its LICENSE file (MIT, Apache, MIT), or offers a choice (Artistic or
+# GPL). psycopg2's is the LGPL, which lets any program import it; nothing here contains or changes it.
+READ_BY_US := huey namex skops text-unidecode psycopg2-binary
 ALLOWED := MIT;BSD;Apache;ISC;Python Software Foundation;PSF;MPL-2.0;MPL 2.0
 
 licenses: .venv-audit/installed $(DEV)  ## refuse a dependency whose licence is not one of those that are allowed
@@ -130,7 +134,7 @@ $(VENV)/bin/activate:
 	echo "No usable Python 3.11, 3.12 or 3.13 with its venv module was found: install one or name it, as in" \
 	  "'make setup PYTHON=/path/to/python3.11'." >&2; exit 1
 
-# The GPU's and the developers' locks contain all of the application's. They are complete, so pip need not resolve
+# The other locks contain all of the application's and agree with each other. They are complete, so pip need not resolve
 # anything: before version 24 it would look for newer packages where an extra is asked for, and fail for lack of a hash.
 # The checkout is built with the setuptools of the lock.
 $(VENV)/installed-%: requirements/%.txt | $(VENV)/bin/activate
@@ -144,8 +148,10 @@ UV_COMPILE = .venv-lock/bin/uv pip compile --quiet --universal --python-version 
 
 lock: .venv-lock/bin/uv  ## write requirements/ anew from pyproject.toml (UV_ARGS=--upgrade: with newer releases)
 	$(UV_COMPILE) --output-file requirements/app.txt
-	$(UV_COMPILE) --group dev --constraint requirements/app.txt --output-file requirements/dev.txt
+	$(UV_COMPILE) --group dev --extra production --constraint requirements/app.txt --output-file requirements/dev.txt
 	$(UV_COMPILE) --extra gpu --constraint requirements/app.txt --output-file requirements/gpu.txt
+	$(UV_COMPILE) --extra production --constraint requirements/dev.txt --constraint requirements/gpu.txt \
+	  --output-file requirements/production.txt
 
 .venv-lock/bin/uv: | $(VENV)/bin/activate
 	$(RUN) venv --clear .venv-lock

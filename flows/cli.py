@@ -86,13 +86,17 @@ def _ui() -> int:
 
 
 @app.command(name="deploy", group=OPERATIONS)
-def _deploy(*, notify: str | None = None) -> int:
+def _deploy(
+    *, notify: str | None = None, kubernetes: Annotated[bool, Parameter(negative=(), show_default=False)] = False
+) -> int:
     """Create or update the work pools, deployments and automations on the running Prefect server.
 
     Args:
         notify: Block of Prefect's server that tells of failed runs and new champions, as slack-webhook/NAME.
+        kubernetes: Deploy to the work pool gpu-k8s, whose flow runs are Kubernetes jobs.
     """
-    return deploy.main(["--notify", notify] if notify else [])
+    flags = [*(("--notify", notify) if notify else ()), *(("--kubernetes",) if kubernetes else ())]
+    return deploy.main(flags)
 
 
 @app.command(name="env", group=OPERATIONS)

@@ -1,10 +1,18 @@
-"""`make deploy`: create or update the work pools, deployments and automations on the Prefect server that runs."""
+"""`make deploy`: create or update the work pools, deployments and automations on the Prefect server that runs.
 
+The deployments are those of prefect.yaml. `dcgan deploy --kubernetes` puts the same ones on the work pool `gpu-k8s`,
+whose flow runs are Kubernetes jobs (docs/kubernetes.md).
+"""
+
+import json
 import os
 import subprocess
 import sys
 from argparse import ArgumentParser
+from collections.abc import Iterable
 from contextlib import suppress
+from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 from uuid import UUID
 
@@ -21,6 +29,7 @@ from dcgan.errors import DcganError
 from operations.servers import POOLS, ServerSettings, prefect_client
 from tasks.settings import CHECKOUT
 
+PROJECT_FILE = CHECKOUT / "prefect.yaml"
 AUTOMATIONS_FILE = CHECKOUT / "automations.yaml"
 NOTIFICATIONS_FILE = CHECKOUT / "notifications.yaml"
 
@@ -28,17 +37,23 @@ NOTIFICATIONS_FILE = CHECKOUT / "notifications.yaml"
 # A limit of the deployment would be a lease: Prefect cancels a training run that cannot renew it during an outage.
 ONE_AT_A_TIME = (("gpu", "retrain"),)
 
+KUBERNETES_POOL = "gpu-k8s"
+KUBERNETES_FILES = CHECKOUT / "deploy" / "kubernetes"
+WITHOUT_GPU: dict[str, Any] = {"gpus": 0, "node_selector": {}, "tolerations": []}
+
 
 class DeployError(DcganError):
     """Prefect's server does not answer, or refused something."""
 
 
-def deploy(settings: ServerSettings, notify: str | None = None) -> None:
+def deploy(settings: ServerSettings, notify: str | None = None, *, kubernetes: bool = False) -> None:
     """Create the work pools that do not exist, and create or update every deployment, limit and automation.
 
     Args:
         settings: Where Prefect's server is.
         notify: A block that sends messages, as TYPE/NAME; None leaves notifications as they are.
+        kubernetes: Whether the deployments are for the pool of Kubernetes jobs, which is created or updated, instead of
+            the pools of processes.
 
     Raises:
         DeployError: Prefect's server does not answer, or refused something, or has no such block.
@@ -51,9 +66,14 @@ def deploy(settings: ServerSettings, notify: str | None = None) -> None:
     try:
         with prefect_client(settings) as client:
             notifications = read_notifications(find_block(client, notify)) if notify else []
-            create_pools(client)
-            create_deployments(settings)
-            limit_queues(client)
+            if kubernetes:
+                create_kubernetes_pool(client)
+                create_kubernetes_deployments(settings)
+                limit_queues(client, [(KUBERNETES_POOL, queue) for _, queue in ONE_AT_A_TIME])
+            else:
+                create_pools(client)
+                create_deployments(settings)
+                limit_queues(client)
             apply_automations(client, [*read_automations(), *notifications])
     except (httpx.HTTPError, PrefectException) as error:
         reason = (str(error) or type(error).__name__).splitlines()[0]
@@ -68,14 +88,42 @@ def create_pools(client: SyncPrefectClient) -> None:
             client.create_work_pool(WorkPoolCreate(name=pool, type=ProcessWorker.type, base_job_template=template))
 
 
-def create_deployments(settings: ServerSettings) -> None:
-    """Create or update the deployments of prefect.yaml.
+def create_kubernetes_pool(client: SyncPrefectClient) -> None:
+    """Create or update the pool of Kubernetes jobs, from its template and the image that kustomization.yaml names."""
+    template = json.loads((KUBERNETES_FILES / "base-job-template.json").read_text(encoding="utf-8"))
+    kustomization = yaml.safe_load((KUBERNETES_FILES / "kustomization.yaml").read_text(encoding="utf-8"))
+    (image,) = kustomization["images"]
+    template["variables"]["properties"]["image"]["default"] = f"{image['newName']}:{image['newTag']}"
+    pool = WorkPoolCreate(name=KUBERNETES_POOL, type="kubernetes", base_job_template=template)
+    client.create_work_pool(pool, overwrite=True)
+
+
+def create_kubernetes_deployments(settings: ServerSettings) -> None:
+    """Create or update the deployments of prefect.yaml for the pool of Kubernetes jobs.
 
     Raises:
         DeployError: Prefect's command line failed.
     """
-    done = subprocess.run(
-        [sys.executable, "-m", "prefect", "--no-prompt", "deploy", "--all"],
+    project = yaml.safe_load(PROJECT_FILE.read_text(encoding="utf-8"))
+    for deployment in project["deployments"]:
+        pool = deployment["work_pool"]
+        if pool["name"] == "cpu":
+            pool["job_variables"] = WITHOUT_GPU
+        pool["name"] = KUBERNETES_POOL
+    with TemporaryDirectory() as folder:
+        written = Path(folder) / PROJECT_FILE.name
+        written.write_text(yaml.safe_dump(project), encoding="utf-8")
+        create_deployments(settings, written)
+
+
+def create_deployments(settings: ServerSettings, project: Path = PROJECT_FILE) -> None:
+    """Create or update the deployments of a file like prefect.yaml.
+
+    Raises:
+        DeployError: Prefect's command line failed.
+    """
+    done = subprocess.run(  # noqa: S603 - Prefect's own command line
+        [sys.executable, "-m", "prefect", "--no-prompt", "deploy", "--all", "--prefect-file", str(project)],
         cwd=CHECKOUT,
         env={**os.environ, "PREFECT_API_URL": settings.prefect.url},
         capture_output=True,
@@ -87,9 +135,9 @@ def create_deployments(settings: ServerSettings) -> None:
         raise DeployError(f"'prefect deploy --all' failed: {reason}")
 
 
-def limit_queues(client: SyncPrefectClient) -> None:
+def limit_queues(client: SyncPrefectClient, queues: Iterable[tuple[str, str]] = ONE_AT_A_TIME) -> None:
     """Set the limit of the queues that give out one flow run at a time."""
-    for pool, name in ONE_AT_A_TIME:
+    for pool, name in queues:
         client.update_work_queue(client.read_work_queue_by_name(name, pool).id, concurrency_limit=1)
 
 
@@ -142,12 +190,13 @@ def _automations(written: Any) -> list[AutomationCore]:
 
 def main(arguments: list[str]) -> int:
     """Deploy to the Prefect server that runs; return the exit code, 1 if something failed."""
-    parser = ArgumentParser(prog="dcgan deploy", description=__doc__)
+    parser = ArgumentParser(prog="dcgan deploy", description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--notify", help="block that tells of failed runs and new champions, as slack-webhook/NAME")
+    parser.add_argument("--kubernetes", action="store_true", help="deploy to the pool gpu-k8s (docs/kubernetes.md)")
     options = parser.parse_args(arguments)
     settings = ServerSettings()
     try:
-        deploy(settings, options.notify)
+        deploy(settings, options.notify, kubernetes=options.kubernetes)
     except DcganError as error:
         sys.stderr.write(f"error: {error}\n")
         return 1

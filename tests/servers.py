@@ -96,12 +96,13 @@ def collect_garbage(database: str, tracking_uri: str) -> list[str]:
 
 
 @contextmanager
-def prefect_api(folder: Path) -> Iterator[tuple[Server, str]]:
+def prefect_api(folder: Path, **environment: str) -> Iterator[tuple[Server, str]]:
     """Yield a Prefect server that keeps everything in a folder, and the address of its API."""
     port = free_port()
     url = f"http://127.0.0.1:{port}/api"
     command = ["prefect", "server", "start", "--host", "127.0.0.1", "--port", str(port)]
-    yield from _served(Server(command, f"{url}/health", {"PREFECT_HOME": str(folder)}, folder / "prefect.log"), url)
+    environment = {"PREFECT_HOME": str(folder), **environment}
+    yield from _served(Server(command, f"{url}/health", environment, folder / "prefect.log"), url)
 
 
 def _served(server: Server, url: str) -> Iterator[tuple[Server, str]]:

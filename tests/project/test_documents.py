@@ -16,7 +16,7 @@ DOCUMENTS = sorted(
     for folder in (".", "docs", "docs/decisions", "docs/reference", "data/mnist", "data/classifiers")
     for path in (CHECKOUT / folder).glob("*.md")
 )
-OTHER_VARIABLES = {"PYTHON", "GPU", "ARGS", "UV_ARGS", "DCGAN_LISTEN", "DCGAN_STATE", "NOTIFY"}
+OTHER_VARIABLES = {"PYTHON", "GPU", "PRODUCTION", "ARGS", "UV_ARGS", "DCGAN_LISTEN", "DCGAN_STATE", "NOTIFY"}
 COMMON_FLAGS = {"--summary", "--debug", "--help", "--version", "--install-completion"}
 LINK = re.compile(r"\]\((?!\w+:)([^)\s]+)\)")
 

@@ -1,5 +1,6 @@
 """The locks in requirements/: complete, bound to no index, and within the bounds of pyproject.toml."""
 
+import itertools
 import re
 import tomllib
 from pathlib import Path
@@ -9,8 +10,10 @@ from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
 CHECKOUT = Path(__file__).resolve().parents[2]
-LOCKS = ("app", "dev", "gpu")
+LOCKS = ("app", "dev", "gpu", "production")
 PROJECT = tomllib.loads((CHECKOUT / "pyproject.toml").read_text())
+DEPENDENCIES: list[str] = PROJECT["project"]["dependencies"]
+EXTRAS: dict[str, list[str]] = PROJECT["project"]["optional-dependencies"]
 
 
 def text(name: str) -> str:
@@ -45,9 +48,10 @@ def test_no_lock_names_an_index(name: str) -> None:
 @pytest.mark.parametrize(
     ("name", "requirements"),
     [
-        ("app", PROJECT["project"]["dependencies"]),
-        ("dev", PROJECT["project"]["dependencies"] + PROJECT["dependency-groups"]["dev"]),
-        ("gpu", PROJECT["project"]["dependencies"] + PROJECT["project"]["optional-dependencies"]["gpu"]),
+        ("app", DEPENDENCIES),
+        ("dev", DEPENDENCIES + PROJECT["dependency-groups"]["dev"] + EXTRAS["production"]),
+        ("gpu", DEPENDENCIES + EXTRAS["gpu"]),
+        ("production", DEPENDENCIES + EXTRAS["production"]),
     ],
 )
 def test_bounds_admit_what_is_locked(name: str, requirements: list[str]) -> None:
@@ -57,7 +61,16 @@ def test_bounds_admit_what_is_locked(name: str, requirements: list[str]) -> None
     assert [str(one) for one in required if not one.specifier.contains(versions[canonicalize_name(one.name)])] == []
 
 
-@pytest.mark.parametrize("name", ["dev", "gpu"])
+@pytest.mark.parametrize("name", ["dev", "gpu", "production"])
 def test_other_locks_contain_the_application(name: str) -> None:
     """Installing a larger lock over the application's changes none of its packages."""
     assert locked("app").items() <= locked(name).items()
+
+
+@pytest.mark.parametrize(("one", "other"), list(itertools.combinations(LOCKS, 2)))
+def test_locks_agree(one: str, other: str) -> None:
+    """Two locks can be installed one after the other, as `make setup GPU=1 PRODUCTION=1` does."""
+    versions = locked(other)
+    shared = locked(one).keys() & versions.keys()
+    assert len(shared) > 50
+    assert {name: locked(one)[name] for name in shared} == {name: versions[name] for name in shared}
