@@ -5,13 +5,13 @@ from collections.abc import Iterable, Mapping
 
 from mlflow.entities import Run
 
-from dcgan.training.step import StepMetrics
 from tracking.runs import get_run
 from tracking.store import Store, translated_errors
 
 # of each epoch; what is in neither of the first two was measured on the epoch's own images
 SECTIONS = {
-    "train": StepMetrics._fields,
+    # the fields of dcgan.training.step.StepMetrics, whose module imports TensorFlow
+    "train": ("generator_loss", "discriminator_loss", "real_accuracy", "generated_accuracy"),
     "speed": ("images_per_second", "epoch_seconds", "overhead_seconds", "evaluation_seconds", "peak_memory_mb"),
 }
 EPOCH_QUALITY = "quality_epoch"

@@ -5,6 +5,7 @@ import math
 import pytest
 
 from dcgan.evaluation.evaluate import METRICS
+from dcgan.training.step import StepMetrics
 from tests.pipeline import Pipeline
 from tracking.metrics import metric_name, recorded_best_epoch, recorded_curves, recorded_value
 from tracking.runs import create_run, get_run
@@ -13,7 +14,7 @@ from tracking.runs import create_run, get_run
 @pytest.mark.parametrize(
     ("name", "expected"),
     [
-        ("generator_loss", "train/generator_loss"),
+        *((name, f"train/{name}") for name in StepMetrics._fields),
         ("peak_memory_mb", "speed/peak_memory_mb"),
         *((name, f"quality_epoch/{name}") for name in METRICS),
     ],
