@@ -12,14 +12,17 @@ import mlflow
 from google.protobuf.json_format import ParseError
 from mlflow import MlflowClient
 from mlflow.exceptions import MlflowException
+from sqlalchemy import create_engine
+from sqlalchemy.engine import make_url
+from sqlalchemy.exc import SQLAlchemyError
+from sqlalchemy.pool import NullPool
 
 from dcgan.errors import ConfigurationError, TrackingError, mask_credentials
 from dcgan.files import TEMPORARY_PREFIX, atomic_file, exclusive_lock, first_line
 from tracking.tags import EXPERIMENT, MODEL_NAME, REPORT_PAGE, TRAINING_VIEW
 
 KIND = {"mlflow.experimentKind": "custom_model_development"}  # else the UI opens on traces of language models
-ANSWER_SECONDS = 5.0
-DATABASE_PORTS = {"postgresql": 5432, "mysql": 3306, "mssql": 1433}
+ANSWER_SECONDS = 5
 SCHEMES = ("http", "https", "sqlite", "postgresql", "mysql", "mssql")  # MLflow's, except its folders of files
 
 
@@ -177,18 +180,19 @@ def _require_answer(uri: str) -> None:
 
 
 def _require_database(uri: str) -> None:
-    """Raise at once where nothing listens at a database's address: MLflow would retry in silence for two minutes."""
-    address = urlsplit(uri)
-    port = address.port or DATABASE_PORTS.get(address.scheme.partition("+")[0])
-    if not address.hostname or port is None:
+    """Raise at once where a database cannot be used: MLflow would retry for two minutes, or wait for ever."""
+    if uri.startswith("sqlite:"):
         return
-    try:
-        socket.create_connection((address.hostname, port), timeout=ANSWER_SECONDS).close()
-    except OSError as error:
-        raise TrackingError(
-            f"The database {mask_credentials(uri)} does not answer ({error.strerror or error}); expected a running "
-            "server there, or no MLFLOW_TRACKING_URI for a local store."
-        ) from None
+    with translated_errors(uri):
+        try:
+            address = make_url(uri)
+            timeout = "timeout" if address.get_backend_name() == "mssql" else "connect_timeout"
+            create_engine(address, poolclass=NullPool, connect_args={timeout: ANSWER_SECONDS}).connect().close()
+        except (SQLAlchemyError, ValueError) as error:
+            raise TrackingError(
+                f"The database {mask_credentials(uri)} cannot be used ({first_line(error.__cause__ or error)}); "
+                "expected a running server that accepts the user, or no MLFLOW_TRACKING_URI for a local store."
+            ) from None
 
 
 def _create_database(uri: str) -> None:

@@ -72,23 +72,31 @@ def test_a_server_that_is_not_mlflows_is_told(web, state, body, sentence):
 
 def test_a_database_that_is_away_is_named_at_once(state, free_port):
     """MLflow itself would try for two minutes in silence; the password is masked."""
+    address = f"127.0.0.1:{free_port}/mlflow"
     with pytest.raises(TrackingError) as refusal:
-        open_context(Settings(state=state, mlflow_uri=f"postgresql://me:secret@127.0.0.1:{free_port}/mlflow"))
+        open_context(Settings(state=state, mlflow_uri=f"postgresql://me:secret@{address}"))
     assert str(refusal.value) == (
-        f"The database postgresql://***@127.0.0.1:{free_port}/mlflow does not answer (Connection refused); "
-        "expected a running server there, or no MLFLOW_TRACKING_URI for a local store."
+        f'The database postgresql://***@{address} cannot be used (connection to server at "127.0.0.1", port {free_port} '
+        "failed: Connection refused); expected a running server that accepts the user, or no MLFLOW_TRACKING_URI for a "
+        "local store."
     )
 
 
-def test_a_driver_that_is_missing_is_named(state):
-    """Drivers of other databases are not installed; the sentence has the package's name and no password."""
+def test_a_database_that_does_not_answer_is_named(state):
+    """A port that accepts and then says nothing would hold MLflow for ever."""
     with socket.create_server(("127.0.0.1", 0)) as listener:
         address = f"127.0.0.1:{listener.getsockname()[1]}/mlflow"
-        with pytest.raises(TrackingError) as refusal:
+        with pytest.raises(TrackingError, match=r"cannot be used \(connection to server .* timeout expired\)"):
             open_context(Settings(state=state, mlflow_uri=f"postgresql://me:secret@{address}"))
+
+
+def test_a_driver_that_is_missing_is_named(state):
+    """The sentence has the package's name and no password."""
+    with pytest.raises(TrackingError) as refusal:
+        open_context(Settings(state=state, mlflow_uri="mysql://me:secret@127.0.0.1/mlflow"))
     assert str(refusal.value) == (
-        f"The MLflow store postgresql://***@{address} needs a Python package that is not installed: "
-        "No module named 'psycopg2'."
+        "The MLflow store mysql://***@127.0.0.1/mlflow needs a Python package that is not installed: "
+        "No module named 'MySQLdb'."
     )
 
 
