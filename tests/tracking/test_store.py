@@ -76,9 +76,9 @@ def test_a_database_that_is_away_is_named_at_once(state, free_port):
     with pytest.raises(TrackingError) as refusal:
         open_context(Settings(state=state, mlflow_uri=f"postgresql://me:secret@{address}"))
     assert str(refusal.value) == (
-        f'The database postgresql://***@{address} cannot be used (connection to server at "127.0.0.1", port {free_port} '
-        "failed: Connection refused); expected a running server that accepts the user, or no MLFLOW_TRACKING_URI for a "
-        "local store."
+        f'The database postgresql://***@{address} cannot be used (connection to server at "127.0.0.1", port '
+        f"{free_port} failed: Connection refused); expected a running server that accepts the user, or no "
+        "MLFLOW_TRACKING_URI for a local store."
     )
 
 
