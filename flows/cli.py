@@ -9,6 +9,7 @@ import signal
 import sys
 import traceback
 from collections.abc import Callable, Sequence
+from importlib import import_module
 from importlib.metadata import version
 from io import TextIOWrapper
 from pathlib import Path
@@ -29,6 +30,7 @@ from flows import evaluate, generate, promote, sweep, train
 from flows.hyperparameters import with_recipe_files
 from operations import deploy, env, ui
 from operations.prefect_server import prefect_server
+from tasks.settings import quiet_imports
 
 MAX_COMPARED = 8  # as many lines of a chart are told apart
 DONE, FAILED, BAD_ARGUMENTS, INTERRUPTED, TERMINATED = 0, 1, 2, 130, 143
@@ -230,7 +232,7 @@ def run_command(body: Callable[[], object], *, quiet: bool = False, debug: bool 
     signal.signal(signal.SIGTERM, _raise_termination)
     _log_to_console(quiet=quiet, debug=debug)
     try:
-        with prefect_server():
+        with prefect_server(meanwhile=_load_libraries):
             body()
     except KeyboardInterrupt:
         sys.stderr.write(f"Interrupted. {after_signal}\n")
@@ -244,6 +246,13 @@ def run_command(body: Callable[[], object], *, quiet: bool = False, debug: bool 
         _print_error(_reason(error))
         return FAILED
     return DONE
+
+
+def _load_libraries() -> None:
+    """Import what every flow imports in its body, and what takes seconds."""
+    with quiet_imports():
+        for name in ("keras", "mlflow", "tensorflow"):
+            import_module(name)
 
 
 def _validated(flow: Flow[..., Any], arguments: dict[str, Any]) -> dict[str, Any]:

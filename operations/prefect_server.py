@@ -14,7 +14,7 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
 
 import httpx
@@ -38,10 +38,13 @@ DRAIN_SECONDS = 10.0
 
 
 @contextmanager
-def prefect_server() -> Iterator[str]:
+def prefect_server(meanwhile: Callable[[], object] = lambda: None) -> Iterator[str]:
     """Yield the URL of a Prefect API that the body uses: PREFECT_API_URL where it is set, or a private server's.
 
     At the end, logs and events that Prefect has queued are sent, without waiting for a server that is away.
+
+    Args:
+        meanwhile: Called while a private server starts, which takes seconds.
 
     Raises:
         ConfigurationError: The API does not answer.
@@ -51,7 +54,7 @@ def prefect_server() -> Iterator[str]:
         if url:
             _require_answer(url)
         else:
-            url, password = stack.enter_context(_private_server())
+            url, password = stack.enter_context(_private_server(meanwhile))
             # no page: this server has none, and is gone when the command ends
             settings = {PREFECT_API_URL: url, PREFECT_API_AUTH_STRING: password, PREFECT_UI_URL: ""}
             stack.enter_context(temporary_settings(settings))
@@ -73,7 +76,7 @@ def _require_answer(url: str) -> None:
 
 
 @contextmanager
-def _private_server() -> Iterator[tuple[str, str]]:
+def _private_server(meanwhile: Callable[[], object]) -> Iterator[tuple[str, str]]:
     """Yield the URL of a private server and its password, which it gets in its environment."""
     password = f"dcgan:{secrets.token_urlsafe(32)}"
     with ExitStack() as stack:
@@ -93,6 +96,7 @@ def _private_server() -> Iterator[tuple[str, str]]:
                 )
             url = f"{origin}/api"
             stack.callback(process.communicate)  # closes the pipe, which ends the server
+            meanwhile()
             _wait_until_ready(url, process)
         yield url, password
 

@@ -20,6 +20,7 @@ from sqlalchemy.engine import make_url
 from dcgan.files import exclusive_lock
 from operations.guard import Guard
 from operations.servers import Address, local_url
+from tracking.database_template import copy_template, database_lock
 
 
 class Server(uvicorn.Server):
@@ -42,7 +43,7 @@ class Server(uvicorn.Server):
         """Serve until a signal comes; while another server starts with the same database, wait."""
         with self._starting:
             if self._database:
-                self._starting.enter_context(exclusive_lock(self._database.with_name(f".{self._database.name}.lock")))
+                self._starting.enter_context(exclusive_lock(database_lock(self._database)))
                 self._begin_anew(self._database)
             super().run(sockets)
 
@@ -58,6 +59,8 @@ class Server(uvicorn.Server):
         if _mark_of(database).exists():
             for suffix in ("", "-wal", "-shm", "-journal"):
                 database.with_name(f"{database.name}{suffix}").unlink(missing_ok=True)
+            _mark_of(database).unlink()
+        copy_template("prefect", database)
         if not database.exists():
             _mark_of(database).touch()
 

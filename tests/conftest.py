@@ -4,7 +4,9 @@ import gzip
 import logging
 import os
 import shutil
+import sysconfig
 import tempfile
+import venv
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -84,6 +86,16 @@ def _no_store_of_another_module() -> Iterator[None]:
     yield
     mlflow.set_tracking_uri("")
     mlflow.set_registry_uri("")
+
+
+@pytest.fixture(scope="session")
+def python_without_templates(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return a Python with the same packages in an environment of its own, for which no database template was made."""
+    folder = tmp_path_factory.mktemp("python")
+    venv.create(folder, symlinks=True)
+    (packages,) = folder.glob("lib/python*/site-packages")
+    (packages / "real.pth").write_text(f"import site; site.addsitedir({sysconfig.get_path('purelib')!r})")
+    return folder / "bin" / "python"
 
 
 @pytest.fixture

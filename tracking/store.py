@@ -2,8 +2,9 @@
 
 import logging
 import socket
+import sqlite3
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
@@ -19,11 +20,15 @@ from sqlalchemy.pool import NullPool
 
 from dcgan.errors import ConfigurationError, TrackingError, mask_credentials
 from dcgan.files import TEMPORARY_PREFIX, atomic_file, exclusive_lock, first_line
+from tracking.database_template import copy_template, database_lock
 from tracking.tags import EXPERIMENT, MODEL_NAME, REPORT_PAGE, TRAINING_VIEW
 
 KIND = {"mlflow.experimentKind": "custom_model_development"}  # else the UI opens on traces of language models
 ANSWER_SECONDS = 5
 SCHEMES = ("http", "https", "sqlite", "postgresql", "mysql", "mssql")  # MLflow's, except its folders of files
+
+for _name in ("alembic", "mlflow"):  # 60 lines while a database is created
+    logging.getLogger(_name).setLevel(logging.WARNING)
 
 
 class Store:
@@ -44,8 +49,6 @@ class Store:
         self.uri = uri
         self._local_artifacts = local_artifacts if uri.startswith("sqlite:") else None
         _require_answer(uri)
-        for name in ("alembic", "mlflow"):  # 60 lines while the database is created
-            logging.getLogger(name).setLevel(logging.WARNING)
         mlflow.set_tracking_uri(uri)
         mlflow.set_registry_uri(uri)
         with translated_errors(uri), exclusive_lock(lock):
@@ -198,17 +201,25 @@ def _require_database(uri: str) -> None:
 def _create_database(uri: str) -> None:
     """Create an SQLite database that does not exist, completely or not at all.
 
-    MLflow creates it by dozens of migrations without a transaction: killed among them, no later start would succeed.
+    MLflow migrates a new one dozens of times without a transaction: killed among them, no later start would succeed.
     """
     path = Path(urlsplit(uri).path.removeprefix("/"))
     if not uri.startswith("sqlite:///") or path.name in ("", ":memory:") or path.exists():
         return
     path.parent.mkdir(parents=True, exist_ok=True)
-    with exclusive_lock(path.with_name(f".{path.name}.lock")):
+    with exclusive_lock(database_lock(path)):
         for leftover in path.parent.glob(f"{TEMPORARY_PREFIX}*{path.suffix}*"):  # of processes that were killed
             if leftover.is_file():
                 leftover.unlink()
+        copy_template("mlflow", path)
         if not path.exists():
             with atomic_file(path) as temporary:
-                aside = f"sqlite:///{temporary}"
-                MlflowClient(aside, aside).get_experiment_by_name(EXPERIMENT)
+                create_tables(temporary)
+
+
+def create_tables(database: Path) -> None:
+    """Let MLflow make a new SQLite database, without its experiment Default, which names a folder of this process."""
+    uri = f"sqlite:///{database}"
+    MlflowClient(uri, uri).search_experiments()
+    with closing(sqlite3.connect(database)) as connection, connection:
+        connection.execute("DELETE FROM experiments")

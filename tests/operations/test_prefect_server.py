@@ -29,10 +29,10 @@ with prefect_server() as url:
 """
 
 
-def start(folder: Path) -> "subprocess.Popen[str]":
+def start(folder: Path, python: Path = Path(sys.executable)) -> "subprocess.Popen[str]":
     """Start a program that uses a private server until its standard input closes."""
     return subprocess.Popen(
-        [sys.executable, "-c", PROGRAM],
+        [python, "-c", PROGRAM],
         cwd=CHECKOUT,
         env={**os.environ, "DCGAN_STATE": str(folder), "PREFECT_HOME": str(folder / "prefect")},
         stdin=subprocess.PIPE,
@@ -85,11 +85,14 @@ def test_a_server_that_does_not_answer_is_refused(free_port: int) -> None:
 
 
 @pytest.mark.slow
-def test_a_database_that_was_left_half_made_is_made_anew(tmp_path: Path) -> None:
+@pytest.mark.parametrize("again_with_template", [True, False])
+def test_a_database_that_was_left_half_made_is_made_anew(
+    tmp_path: Path, python_without_templates: Path, *, again_with_template: bool
+) -> None:
     """Killed among the migrations, or without space for them, a server leaves a database that no migration fits."""
     database = tmp_path / "prefect" / "prefect.db"
     mark = database.with_name(".prefect.db.incomplete")
-    with start(tmp_path) as program:
+    with start(tmp_path, python_without_templates) as program:
         while not (mark.exists() and database.exists()):
             assert program.poll() is None
             time.sleep(0.05)
@@ -100,7 +103,7 @@ def test_a_database_that_was_left_half_made_is_made_anew(tmp_path: Path) -> None
     with closing(sqlite3.connect(database)) as connection, connection:
         connection.execute("CREATE TABLE IF NOT EXISTS flow (id TEXT)")
         connection.execute("DROP TABLE IF EXISTS alembic_version")
-    with start(tmp_path) as program:
+    with start(tmp_path, Path(sys.executable) if again_with_template else python_without_templates) as program:
         url = program.stdout.readline().strip()
         assert httpx.get(f"{url}/health").json() is True
         program.communicate()

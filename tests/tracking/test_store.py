@@ -116,9 +116,11 @@ def test_two_processes_create_the_store_at_once():
 
 
 @pytest.mark.slow
-def test_killed_while_it_is_created_the_database_is_created_again(state):
+def test_killed_while_it_is_created_the_database_is_created_again(state, python_without_templates):
     """SIGKILL among MLflow's migrations leaves no half-made database, only what the next process removes."""
-    process = subprocess.Popen([sys.executable, "-c", OPEN_STORE], env={**os.environ, "PYTHONPATH": str(ROOT)})
+    process = subprocess.Popen(
+        [python_without_templates, "-c", OPEN_STORE], env={**os.environ, "PYTHONPATH": str(ROOT)}
+    )
     while not (half := list(state.glob(f"{TEMPORARY_PREFIX}*.db"))):
         assert process.poll() is None
     process.kill()
