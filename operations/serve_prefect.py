@@ -5,6 +5,8 @@ pages, and the background services. With `--descriptor N` it serves only the API
 listens, and ends when standard input closes. Either is behind the guard.
 """
 
+import atexit
+import gc
 import socket
 import sys
 from argparse import ArgumentParser
@@ -122,6 +124,7 @@ def main(arguments: list[str]) -> int:
     parser.add_argument("--port", type=int, default=4200, help="TCP port to bind")
     parser.add_argument("--descriptor", type=int, help="File descriptor of a listening socket to serve instead")
     options = parser.parse_args(arguments)
+    atexit.register(gc.freeze)  # else the server ends seconds later, after a search of all its objects for cycles
     if options.descriptor is None:
         server = build_server(options.host, options.port, ephemeral=False)
         server.run()
