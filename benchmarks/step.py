@@ -112,9 +112,12 @@ def nominal_gflop(recipe: Recipe) -> float:
     runs the discriminator forward and backward to the images of one batch, and backward through both.
     """
     project, refine, up, out = 100 * 12544, 49 * 25 * 256 * 128, 49 * 25 * 128 * 64, 196 * 25 * 64
+    maps = recipe.discriminator_maps
+    features = 49 * 2 * maps
     generator = 2 * project + 3 * (refine + up + out)
     units = recipe.hidden_units
-    first, second, head = out, up, 6272 * units + units if units else 6272
+    first, second = 196 * 25 * maps, features * 25 * maps
+    head = features * units + units if units else features
     discriminator = 2 * (2 * first + 3 * (second + head)) + first + second + head
     if recipe.r1_gamma:
         discriminator += round(6 * (first + second + head) / PENALTY_INTERVAL)

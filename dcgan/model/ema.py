@@ -17,10 +17,9 @@ from dcgan.rng import Stream, numpy_generator
 EMA = "ema"
 RECALIBRATION_BATCHES = 8
 RECALIBRATION_BATCH_SIZE = 512
-EMA_RAMP_UP = 0.05  # of the images seen so far, as the longest half-life: an average should forget the beginning
 
 
-def ema_decay(step: tf.Tensor, batch_size: int, half_life_images: float) -> tf.Tensor:
+def ema_decay(step: tf.Tensor, batch_size: int, half_life_images: float, ramp_up: float) -> tf.Tensor:
     """Return the fraction of the average that a step keeps, a float32 scalar.
 
     Half of the average comes from the last `half_life_images` images, or from fewer at the beginning (Karras et al.,
@@ -30,9 +29,10 @@ def ema_decay(step: tf.Tensor, batch_size: int, half_life_images: float) -> tf.T
         step: Number of the step, int32 scalar, from 0.
         batch_size: Real images of a step.
         half_life_images: The half-life in real images.
+        ramp_up: The longest half-life as a fraction of the images seen so far.
     """
     images = tf.cast(step + 1, tf.float32) * batch_size
-    return 0.5 ** (batch_size / tf.minimum(tf.constant(half_life_images, tf.float32), images * EMA_RAMP_UP))
+    return 0.5 ** (batch_size / tf.minimum(tf.constant(half_life_images, tf.float32), images * ramp_up))
 
 
 class EmaGenerator:

@@ -19,11 +19,10 @@ import keras
 import tensorflow as tf
 
 from dcgan.model.dropout import SeededDropout
-from dcgan.recipe import IMAGE_SHAPE, LATENT_SIZE, Precision
+from dcgan.recipe import CLASSIC, IMAGE_SHAPE, LATENT_SIZE, Precision, Recipe
 from dcgan.rng import layer_seed
 
-# of the reference implementation, where the negative slope is Keras' default; the DCGAN paper has 0.2
-DROPOUT_RATE = 0.3
+# of the reference implementation, which takes Keras' default; the DCGAN paper has 0.2
 NEGATIVE_SLOPE = 0.3
 KERNEL_SIZE = 5
 HIDDEN = "hidden"
@@ -115,42 +114,35 @@ def build_generator(
     )
 
 
-def build_discriminator(
-    seed: int = 0,
-    passes: KerasPasses = KERAS_PASSES,
-    precision: Precision = "float32",
-    negative_slope: float = NEGATIVE_SLOPE,
-    dropout_rate: float = DROPOUT_RATE,
-    hidden_units: int | None = None,
-) -> keras.Model:
+def build_discriminator(seed: int = 0, passes: KerasPasses = KERAS_PASSES, recipe: Recipe = CLASSIC) -> keras.Model:
     """Return the network from [images float32 (n, 28, 28, 1), dropout seed int32 (2,)] to logits float32 (n, 1).
 
     Args:
         seed: Seed of the initial weights.
         passes: Gives the layer class of the convolution between maps.
-        precision: Keras dtype policy of all layers but the last.
-        negative_slope: Slope of the rectifiers below zero.
-        dropout_rate: Rate of both dropout layers.
-        hidden_units: Units of the dense layer between the feature maps and the logit; None leaves the layer out, as in
-            the reference implementation.
+        recipe: Gives the number of maps, the rectifiers' slope, dropout rate, hidden units and precision; by default
+            those of the reference implementation.
     """
     initializers = _initializers(seed, first=16)
-    layers = keras.layers
+    layers, precision, maps = keras.layers, recipe.precision, recipe.discriminator_maps
     strided: dict[str, object] = {"kernel_size": KERNEL_SIZE, "strides": 2, "padding": "same", "dtype": precision}
     rectified_with_dropout = partial(
-        _rectified_with_dropout, negative_slope=negative_slope, rate=dropout_rate, precision=precision
+        _rectified_with_dropout,
+        negative_slope=recipe.negative_slope,
+        rate=recipe.dropout_rate,
+        precision=precision,
     )
     images = keras.Input(IMAGE_SHAPE, name="images")
     dropout_seed = keras.Input(batch_shape=(2,), dtype="int32", name="dropout_seed")
-    x = layers.Conv2D(64, kernel_initializer=next(initializers), name="to_14x14", **strided)(images)
+    x = layers.Conv2D(maps, kernel_initializer=next(initializers), name="to_14x14", **strided)(images)
     x = rectified_with_dropout("to_14x14", 0)(x, dropout_seed)
-    x = passes.conv2d(128, kernel_initializer=next(initializers), name="to_7x7", **strided)(x)
+    x = passes.conv2d(2 * maps, kernel_initializer=next(initializers), name="to_7x7", **strided)(x)
     x = rectified_with_dropout("to_7x7", 1)(x, dropout_seed)
     x = layers.Flatten(dtype=precision, name="flatten")(x)
     dense = layers.Dense
-    if hidden_units:
-        x = dense(hidden_units, kernel_initializer=next(initializers), dtype=precision, name=HIDDEN)(x)
-        x = layers.LeakyReLU(negative_slope, dtype=precision, name=f"{HIDDEN}_relu")(x)
+    if recipe.hidden_units:
+        x = dense(recipe.hidden_units, kernel_initializer=next(initializers), dtype=precision, name=HIDDEN)(x)
+        x = layers.LeakyReLU(recipe.negative_slope, dtype=precision, name=f"{HIDDEN}_relu")(x)
     # float32 also under mixed precision: the loss is computed from these
     logits = dense(1, kernel_initializer=next(initializers), dtype="float32", name="logit")(x)
     return keras.Model([images, dropout_seed], logits, name="discriminator")

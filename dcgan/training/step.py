@@ -57,9 +57,7 @@ class Gan:
         self.passes = choose_passes(recipe.convolution, recipe.precision, self.devices.kind)
         with self.devices.strategy.scope():
             self.generator = build_generator(seed, self.passes, recipe.precision, recipe.negative_slope)
-            self.discriminator = build_discriminator(
-                seed, self.passes, recipe.precision, recipe.negative_slope, recipe.dropout_rate, recipe.hidden_units
-            )
+            self.discriminator = build_discriminator(seed, self.passes, recipe)
             steps = recipe.epochs * ((rows or len(images)) // recipe.batch_size)
             self.generator_optimizer = adam(recipe.generator_learning_rate, recipe, steps, "generator_adam")
             self.discriminator_optimizer = adam(recipe.discriminator_learning_rate, recipe, steps, "discriminator_adam")
@@ -205,7 +203,7 @@ class Gan:
     def _update_ema(self, step: tf.Tensor) -> None:
         """Move the averaged weights toward those after this step."""
         if half_life := self.recipe.ema_half_life_images:
-            fraction = 1 - ema_decay(step, self.recipe.batch_size, half_life)
+            fraction = 1 - ema_decay(step, self.recipe.batch_size, half_life, self.recipe.ema_ramp_up)
             for average, weight in zip(self._ema, _tensors(self.generator), strict=True):
                 average.assign_add(fraction * (weight - average))
 

@@ -27,7 +27,7 @@ def shapes(network: keras.Model) -> list[tuple[int, ...]]:
 def test_port_has_our_networks(recipe):
     """The Keras port trains networks with the shapes of ours, weight for weight, and with our penalty."""
     assert shapes(make_generator()) == shapes(build_generator())
-    ours = build_discriminator(dropout_rate=recipe.dropout_rate, hidden_units=recipe.hidden_units)
+    ours = build_discriminator(recipe=recipe)
     port = make_discriminator(recipe.name)
     assert shapes(port) == shapes(ours)
     rates = [[layer.rate for layer in net.layers if "Dropout" in type(layer).__name__] for net in (port, ours)]
@@ -38,7 +38,7 @@ def test_port_has_our_networks(recipe):
 def test_ports_have_the_same_settings():
     """PyTorch's port, which has an environment of its own, has the numbers of the Keras port."""
     text = Path(keras_port.__file__).with_name("torch_port.py").read_text()
-    for name in ("HIDDEN_UNITS", "R1_GAMMA", "PENALTY_INTERVAL"):
+    for name in ("DISCRIMINATOR_MAPS", "HIDDEN_UNITS", "R1_GAMMA", "PENALTY_INTERVAL"):
         assert f"\n{name} = {getattr(keras_port, name)}\n" in text
 
 
@@ -53,7 +53,7 @@ def test_nominal_arithmetic_is_that_of_the_layers():
 
     project, *generator = multiplications(build_generator())
     for recipe in (CLASSIC, FAST):
-        network = build_discriminator(hidden_units=recipe.hidden_units)
+        network = build_discriminator(recipe=recipe)
         first, *rest = multiplications(network)
         step = 2 * project + 3 * sum(generator) + 2 * (2 * first + 3 * sum(rest)) + first + sum(rest)
         step += 6 / PENALTY_INTERVAL * (first + sum(rest)) if recipe.r1_gamma else 0

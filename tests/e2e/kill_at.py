@@ -8,15 +8,17 @@ import pkgutil
 import signal
 import sys
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Any, NamedTuple, NoReturn
 from unittest import mock
 
+from dcgan.recipe import SMOKE
 from flows import cli
 from tracking.tags import RECORDED_EPOCHS
 
 EPOCH = 2  # of three: there is one to resume from, and one to train afterwards
 CHECKPOINT = f"checkpoints/epoch-{EPOCH:06d}/"
-FIRST_STEP = 8 * (EPOCH - 1)  # the recipe `smoke` has 8 steps an epoch
+FIRST_STEP = SMOKE.max_images // SMOKE.batch_size * (EPOCH - 1)
 
 
 class KillPoint(NamedTuple):
@@ -37,7 +39,9 @@ MLFLOW = "mlflow.MlflowClient"
 # in the order in which a training run comes to them
 TRAINING_POINTS = {
     "preparing the data": KillPoint("dcgan.data.dataset.write_parquet", lambda path, *_: path.stem == "test"),
-    "creating MLflow's database": KillPoint("alembic.command.upgrade"),
+    "creating MLflow's database": KillPoint(
+        "shutil.copyfile", lambda source, *_: Path(source).name.startswith("mlflow-"), after=True
+    ),
     "between the run and its parameters": KillPoint(f"{MLFLOW}.create_run", after=True),
     "training an epoch": KillPoint("dcgan.training.step.Gan.run", lambda *args: args[2] >= FIRST_STEP, after=True),
     "writing a state": KillPoint("numpy.savez", lambda _, **arrays: len(arrays["history/grids"]) == EPOCH, after=True),

@@ -106,7 +106,7 @@ def test_runs_are_compared(runs, tmp_path, capsys):
     assert found[1] == ["MLflow run", runs.smoke, runs.wide, runs.hostile]
     assert ["Status", "finished", "finished", "running"] in found
     assert ["Epochs", "2 of 2", "1 of 1", "0"] in found
-    assert ["batch_size", "64", "128", HOSTILE] in found
+    assert ["batch_size", "32", "128", HOSTILE] in found
     assert ["name", "smoke", "wide", "–"] in found
     assert re.search(r"\n0 parameters are equal\.\n", reader.text)
     assert found[-4][:4] == ["epoch", "Generator loss, 1", "Generator loss, 2", "Generator loss, 3"]

@@ -7,7 +7,7 @@ import tensorflow as tf
 from dcgan.data.idx import read_images
 from dcgan.data.parquet import normalise
 from dcgan.export import selected_generator
-from dcgan.model.ema import EMA_RAMP_UP, EmaGenerator, ema_decay, untrained_images
+from dcgan.model.ema import EmaGenerator, ema_decay, untrained_images
 from dcgan.provenance import Configuration
 from dcgan.recipe import LATENT_SIZE, SMOKE
 from dcgan.rng import epoch_order, fixed_latents
@@ -44,7 +44,7 @@ def test_the_average_is_the_formulas(images):
     for step in range(4):
         gan.run(order[step : step + 1], step)
         seen = 32 * (step + 1)
-        decay = 0.5 ** (32 / min(64, seen * EMA_RAMP_UP))
+        decay = 0.5 ** (32 / min(64, seen * AVERAGED.ema_ramp_up))
         expected = decay * expected + (1 - decay) * gan.state()[f"generator/{name}"]
     np.testing.assert_allclose(gan.state()[f"ema/{name}"], expected, atol=1e-6)
 
@@ -52,7 +52,7 @@ def test_the_average_is_the_formulas(images):
 def test_half_of_the_average_is_older_than_the_half_life():
     """Beyond the ramp, what remains of the average after one half-life is a half."""
     steps = 1000
-    decay = float(ema_decay(tf.constant(10**6), batch_size=64, half_life_images=64 * steps))
+    decay = float(ema_decay(tf.constant(10**6), batch_size=64, half_life_images=64 * steps, ramp_up=0.05))
     assert decay**steps == pytest.approx(0.5, rel=1e-3)
 
 

@@ -134,9 +134,11 @@ def test_fast_networks_are_the_stock_ones():
 def test_hidden_layer_stands_before_the_logit():
     """A discriminator may have a dense layer and its rectifier more than the reference's, and drop nothing."""
     names = [name for name, *_ in DISCRIMINATOR]
-    networks = [build_discriminator(2, p, dropout_rate=0, hidden_units=16) for p in (KERAS_PASSES, FourierPasses())]
+    recipe = CLASSIC.changed({"dropout_rate": 0, "hidden_units": 16, "discriminator_maps": 24})
+    networks = [build_discriminator(2, passes, recipe) for passes in (KERAS_PASSES, FourierPasses())]
     assert [layer.name for layer in networks[0].layers] == [*names[:-1], "hidden", "hidden_relu", "logit"]
     assert hidden_layer(networks[0]).get_config()["units"] == 16
+    assert [networks[0].get_layer(name).filters for name in ("to_14x14", "to_7x7")] == [24, 48]
     assert hidden_layer(build_discriminator()) is None
     images = tf.random.stateless_uniform((4, *IMAGE_SHAPE), [0, 0], -1, 1)
     logits = [network([images, NO_SEED], training=True) for network in networks]
@@ -155,7 +157,7 @@ def test_generator_is_stock_keras():
 def test_precision_is_of_the_layers_alone():
     """Mixed precision computes in bfloat16 with float32 weights, ends in float32, and leaves Keras' policy alone."""
     generator = build_generator(1, precision="mixed_bfloat16")
-    discriminator = build_discriminator(1, precision="mixed_bfloat16")
+    discriminator = build_discriminator(1, recipe=CLASSIC.changed({"precision": "mixed_bfloat16"}))
     assert keras.config.dtype_policy().name == "float32"
     computed = {layer.name: layer.compute_dtype for layer in generator.layers}
     assert computed.pop("to_28x28") == "float32"
@@ -180,6 +182,8 @@ def test_classic_is_the_seeds_training():
         "shuffle_buffer_images": 65_536,
         "decay_start": 1.0,
         "ema_half_life_images": None,
+        "ema_ramp_up": 0.05,
+        "discriminator_maps": 64,
         "negative_slope": 0.3,
         "dropout_rate": 0.3,
         "hidden_units": None,

@@ -8,7 +8,7 @@ from dcgan.data.idx import read_images
 from dcgan.data.parquet import normalise
 from dcgan.model.losses import gradient_penalty, penalty_gradients
 from dcgan.model.networks import build_discriminator
-from dcgan.recipe import FAST, PENALTY_INTERVAL
+from dcgan.recipe import CLASSIC, FAST, PENALTY_INTERVAL
 from dcgan.training.step import Gan
 
 NO_SEED = tf.zeros(2, tf.int32)
@@ -41,7 +41,7 @@ def test_gradients_are_eulers(images, hidden_units):
     Then ⟨w, ∂P/∂w⟩ = 2 P for every kernel w (Euler's theorem on homogeneous functions), and biases, which shift
     without a slope, have no gradient.
     """
-    discriminator = build_discriminator(1, dropout_rate=0, hidden_units=hidden_units)
+    discriminator = build_discriminator(1, recipe=CLASSIC.changed({"dropout_rate": 0, "hidden_units": hidden_units}))
     weights = [weight.value for weight in discriminator.trainable_variables]
     batch = tf.constant(images[:BATCH])
 

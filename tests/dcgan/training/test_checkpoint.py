@@ -56,7 +56,7 @@ def test_every_reason_is_told(log):
 def test_weights_sha256_is_of_the_layers_weights():
     """The digest is that of the raw float32 of all weights, layer after layer, generator first, statistics included."""
     state = Gan(RECIPE, 3, np.zeros((64, 28, 28, 1), np.float32)).state()
-    discriminator = build_discriminator(99, hidden_units=RECIPE.hidden_units)
+    discriminator = build_discriminator(99, recipe=RECIPE)
     for variable in discriminator.weights:
         variable.assign(state[variable.path if variable.path in state else f"discriminator/{variable.path}"])
     layers = [*EmaGenerator(RECIPE, 3).generator(state).layers, *discriminator.layers]

@@ -27,7 +27,7 @@ ORDER = np.random.default_rng(0).permutation(BATCH * STEPS).reshape(STEPS, BATCH
 CONVOLUTIONS = ["direct", "dft"]
 # without averaged weights and with a constant rate, so that nothing but the step differs
 FAST_RECIPE = RECIPE.model_copy(
-    update=FAST.model_dump(include={"negative_slope", "dropout_rate", "hidden_units", "r1_gamma"})
+    update=FAST.model_dump(include={"negative_slope", "dropout_rate", "discriminator_maps", "hidden_units", "r1_gamma"})
 )
 
 
@@ -103,9 +103,10 @@ class PlainGan:
                 layers.Conv2DTranspose(1, 5, strides=2, padding="same", use_bias=False, activation="tanh"),
             ]
         )
-        image, *masks = keras.Input((28, 28, 1)), keras.Input((14, 14, 64)), keras.Input((7, 7, 128))
-        x = layers.LeakyReLU(recipe.negative_slope)(layers.Conv2D(64, 5, strides=2, padding="same")(image))
-        x = layers.LeakyReLU(recipe.negative_slope)(layers.Conv2D(128, 5, strides=2, padding="same")(x * masks[0]))
+        maps = recipe.discriminator_maps
+        image, *masks = keras.Input((28, 28, 1)), keras.Input((14, 14, maps)), keras.Input((7, 7, 2 * maps))
+        x = layers.LeakyReLU(recipe.negative_slope)(layers.Conv2D(maps, 5, strides=2, padding="same")(image))
+        x = layers.LeakyReLU(recipe.negative_slope)(layers.Conv2D(2 * maps, 5, strides=2, padding="same")(x * masks[0]))
         x = layers.Flatten()(x * masks[1])
         if recipe.hidden_units:
             x = layers.LeakyReLU(recipe.negative_slope)(layers.Dense(recipe.hidden_units)(x))
