@@ -4,7 +4,7 @@ import argparse
 import importlib
 
 PROGRAMS = ("step", "pipeline", "scale", "rendering")
-ON_REQUEST = ("quality", "tables")  # the first takes an hour and a half; the second measures nothing
+ON_REQUEST = ("quality", "tables")  # the first takes an hour or more; the second measures nothing
 
 
 def main() -> None:
@@ -15,7 +15,7 @@ def main() -> None:
         "names",
         nargs="*",
         metavar="NAME",
-        help=f"{', '.join(PROGRAMS)}, which run when none is named; quality, which takes an hour and a half; or "
+        help=f"{', '.join(PROGRAMS)}, which run when none is named; quality, which takes up to an hour and a half; or "
         "tables, which writes the tables of the documents from the stored results",
     )
     chosen = parser.parse_args().names or PROGRAMS

@@ -239,35 +239,35 @@ def _gpu_epochs(gpu: Results) -> Iterator[tuple[str, ...]]:
 
 def _quality(quality: Results) -> Iterator[tuple[str, ...]]:
     runs = quality["training_runs"]
-    yield "what", "time", "selection classifier", "held-out classifier"
+    yield "what", "time", "selection classifier", "held-out classifier", "low confidence", "measured"
     for run in runs.values():
         yield (
             f"`{run['recipe']}`, seed {run['seed']}, {run['epochs']} epochs",
             f"{run['training_seconds'] / 60:.1f} min",
             *(_estimate(_distance(run, role)) for role in ROLES),
+            _low_confidence(run),
+            run["at"][:10],
         )
     run = next(iter(runs.values()))
     for name in ("train", "noisy", "blurred", "untrained"):
         title = "training images" if name == "train" else name
-        yield f"baseline: {title}", "", *(_estimate(_distance(run, role, name)) for role in ROLES)
+        distances = (_estimate(_distance(run, role, name)) for role in ROLES)
+        yield f"baseline: {title}", "", *distances, _low_confidence(run, name), ""
 
 
 def _passing(quality: Results) -> Iterator[tuple[str, ...]]:
     yield (
         "`fast`",
-        "passed after",
-        "of Keras' time",
+        "passed in epoch",
         "over `classic`'s distance, selection",
         "held-out",
         "over that of training images, selection",
         "held-out",
     )
     for name, beside in quality["comparison"]["fast"].items():
-        passed, fraction = beside["seconds_to_pass"], beside["fraction_of_port"]
         yield (
             f"seed {quality['training_runs'][name]['seed']}",
-            "never" if passed is None else f"{passed:.0f} s",
-            "" if fraction is None else f"1/{1 / fraction:.0f}",
+            str(beside["epoch_that_passed"] or "none"),
             *(f"{beside[f'{role}_over_{other}']:.2f}" for other in ("classic", "train") for role in ROLES),
         )
 
@@ -275,14 +275,18 @@ def _passing(quality: Results) -> Iterator[tuple[str, ...]]:
 def _passing_note(quality: Results) -> str:
     comparison = quality["comparison"]
     return (
-        f"The best epoch of `classic` has the distance {comparison['best_epoch_of_classic']:.0f}, of 5,000 images by "
-        f"the selection classifier; plain Keras would need {comparison['port_seconds']:,.0f} s for its "
-        f"{CLASSIC.epochs} epochs."
+        f"The best of {CLASSIC.epochs} epochs of `classic` has the distance "
+        f"{comparison['best_epoch_of_classic']:.0f}, of 5,000 images by the selection classifier."
     )
 
 
 def _distance(run: Results, role: str, what: str = "generator") -> dict[str, float]:
     return run[role][what]["frechet_distance"]
+
+
+def _low_confidence(run: Results, what: str = "generator") -> str:
+    """Return the fraction of images of which the selection classifier is not sure."""
+    return f"{run['selection'][what]['low_confidence_fraction']['value']:.1%}"
 
 
 def _estimate(distance: dict[str, float]) -> str:

@@ -2,7 +2,7 @@
 
 import pytest
 
-from benchmarks.quality import compare, port_seconds
+from benchmarks.quality import compare
 
 
 def report(distance: float) -> dict:
@@ -10,9 +10,8 @@ def report(distance: float) -> dict:
 
 
 def run(curve: list[float], selection: float, held_out: float) -> dict:
-    """Return the summary of a training run whose epochs took ten seconds each."""
+    """Return the summary of a training run."""
     return {
-        "epoch_seconds": [10.0] * len(curve),
         "frechet_distance": curve,
         "selection": {"generator": report(selection), "train": report(2.0)},
         "held_out": {"generator": report(held_out), "train": report(2.0)},
@@ -26,29 +25,21 @@ def test_comparison_follows_from_the_curves():
         "fast, seed 1": run([300, 290, 280], selection=280, held_out=90),
         "classic, seed 0": run([400, 100, 200], selection=190, held_out=45),
     }
-    comparison = compare(runs, port=1000.0)
+    comparison = compare(runs)
     assert comparison["best_epoch_of_classic"] == 100
     assert comparison["fast"] == {
         "fast, seed 0": {
-            "seconds_to_pass": 20.0,
-            "fraction_of_port": 0.02,
+            "epoch_that_passed": 2,
             "selection_over_classic": 0.2,
             "selection_over_train": 19.0,
             "held_out_over_classic": 0.2,
             "held_out_over_train": 4.5,
         },
         "fast, seed 1": {
-            "seconds_to_pass": None,
-            "fraction_of_port": None,
+            "epoch_that_passed": None,
             "selection_over_classic": pytest.approx(1.474),
             "selection_over_train": 140.0,
             "held_out_over_classic": 2.0,
             "held_out_over_train": 45.0,
         },
     }
-
-
-def test_time_of_the_port_follows_from_its_speed():
-    """The plain port's time is that of 50 epochs of 234 full batches at the measured speed."""
-    step = {"recipes": {"classic": {"variants": {"Keras, as installed": {"images_per_second": 234 * 256 / 100}}}}}
-    assert port_seconds(step) == 5000.0
