@@ -16,7 +16,7 @@ import psutil
 from rich.console import Console
 from rich.table import Table as ConsoleTable
 
-from dcgan.recipe import CLASSIC, FAST
+from dcgan.recipe import CLASSIC, FAST, RECIPES
 
 CHECKOUT = Path(__file__).resolve().parent.parent
 RESULTS = CHECKOUT / "benchmarks" / "results"
@@ -160,9 +160,11 @@ def _overview(quality: Results, step: Results, gpu: Results, chaos: Results) -> 
 
 
 def _speedups(results: Results, keras: str) -> str:
-    """Return how many times as fast as plain Keras and PyTorch each recipe is."""
+    """Return how many times as fast as plain Keras and PyTorch each recipe is, if it was measured as it is now."""
     parts = []
     for recipe, measured in results["recipes"].items():
+        if measured["batch_size"] != RECIPES[recipe].batch_size:
+            continue
         speedups = {name: variant["speedup_of_this_project"] for name, variant in measured["variants"].items()}
         parts.append(f"`{recipe}`: {speedups[keras]:.2f}× Keras, {speedups['PyTorch']:.2f}× PyTorch")
     return "; ".join(parts)
