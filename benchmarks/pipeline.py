@@ -20,7 +20,7 @@ from benchmarks.tables import publish
 from benchmarks.worker import CHECKOUT
 from dcgan.data.parquet import read_parquet
 
-EPOCHS = {"fast": 2, "classic": 4}
+EPOCHS = {"fast": 2, "classic": 2}
 ROUNDS = 3
 FLOW_BEGAN = re.compile(r"^(\d\d):(\d\d):(\d\d\.\d+) .* - Beginning flow run", re.MULTILINE)
 
