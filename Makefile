@@ -63,7 +63,7 @@ test-e2e: $(DEV)  ## run end to end: real servers, a real worker, a real deploym
 	$(RUN) pytest $(PARALLEL) -m e2e $(call given,ARGS)
 
 test-browser: $(DEV)  ## look at the pages with a real Chromium, which must be installed
-	$(RUN) pytest -m browser $(call given,ARGS)
+	$(RUN) pytest $(PARALLEL) -m browser $(call given,ARGS)
 
 check: $(DEV)  ## check format, lint, types and import contracts; edits nothing
 	$(VENV)/bin/ruff format --check .
