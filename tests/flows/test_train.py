@@ -81,7 +81,7 @@ def test_the_summary_describes_the_run(result):
     """Every field of the summary is that of the run."""
     summary = result.summary
     assert (summary.experiment, summary.model_name, summary.model_version) == ("dcgan", MODEL_NAME, 1)
-    assert (summary.recipe, summary.seed, summary.epochs, summary.steps) == ("smoke", 3, 1, 8)
+    assert (summary.recipe, summary.seed, summary.epochs, summary.steps) == ("smoke", 3, 1, 16)
     assert summary.seconds.keys() == {"download", "prepare", "train", "render", "register", "gate"}
     assert (summary.promoted, summary.quality) == (False, {})
     assert summary.verdict == "The recipe smoke is not evaluated, so its versions are never promoted automatically."

@@ -127,7 +127,7 @@ def test_the_result_is_the_state_after_the_last_epoch(trained):
     """The checkpoint that the loop yielded last is returned: the one in the run's folder."""
     checkpoint = trained.trained.checkpoint
     saved = load_checkpoint(trained.run.folder / "states" / "epoch-000002")
-    assert (checkpoint.metadata.epoch, checkpoint.metadata.step) == (2, 16)
+    assert (checkpoint.metadata.epoch, checkpoint.metadata.step) == (2, 32)
     assert checkpoint.metadata == saved.metadata
     assert checkpoint.weights_sha256() == saved.weights_sha256()
     assert {metric_name(name) for name in checkpoint.metadata.records[-1].metrics} == METRICS

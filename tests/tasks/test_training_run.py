@@ -125,7 +125,7 @@ def test_resuming_a_run_of_another_configuration_is_refused(begin, pipeline, cli
     other = pipeline.configuration(dataset, seed=8, beta_1=0.9)
     with pytest.raises(TrackingError) as refusal, training_run(context, other, dataset.manifest, locked.run_id):
         pass
-    expected = f"The run {locked.run_id} is of another configuration: beta_1 (0.5, here 0.9), seed (7, here 8)."
+    expected = f"The run {locked.run_id} is of another configuration: beta_1 (0.0, here 0.9), seed (7, here 8)."
     assert str(refusal.value) == expected
     assert status(client, locked) == "KILLED"
 

@@ -152,10 +152,10 @@ def fold(stream: Stream, step: int) -> tf.Tensor:
     return tf.random.experimental.stateless_fold_in([SEED, int(stream)], step, alg="philox")
 
 
-def keep_masks(convolution: str, step: int, rate: float) -> list[tuple[tf.Tensor, tf.Tensor]]:
+def keep_masks(convolution: str, step: int, recipe: Recipe) -> list[tuple[tf.Tensor, tf.Tensor]]:
     """Return the step's scaled dropout masks of the real and of the generated images, float32 (batch, h, w, c)."""
-    by_layer = []
-    for index, (size, channels, stride) in enumerate([(14, 64, 2), (7, 128, 1)]):
+    by_layer, rate, maps = [], recipe.dropout_rate, recipe.discriminator_maps
+    for index, (size, channels, stride) in enumerate([(14, maps, 2), (7, 2 * maps, 1)]):
         plain, grid = [2 * BATCH, size, size, channels], [49, 2 * BATCH, stride**2 * channels]
         shape, axis = (grid, 1) if convolution == "dft" else (plain, 0)
         mask = 1 - tf.cast(dropout_mask(fold(Stream.DROPOUT, step), index, rate, shape, axis), tf.float32)
@@ -172,7 +172,7 @@ def test_steps_are_the_plain_step(trained, images):
     losses = []
     for step, rows in enumerate(ORDER):
         latents = tf.random.stateless_normal([BATCH, LATENT_SIZE], fold(Stream.LATENTS, step), alg="philox")
-        masks = keep_masks(gan.passes.name, step, gan.recipe.dropout_rate)
+        masks = keep_masks(gan.passes.name, step, gan.recipe)
         penalized = gan.recipe.r1_gamma > 0 and step % PENALTY_INTERVAL == 0
         losses.append(plain.step(images[rows], latents, masks, penalized=penalized))
     measured = np.stack([metrics.generator_loss, metrics.discriminator_loss], axis=1)
