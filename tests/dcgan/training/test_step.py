@@ -21,8 +21,7 @@ from dcgan.rng import Stream, fixed_latents
 from dcgan.training.device import choose_devices
 from dcgan.training.step import Gan, StepMetrics
 
-# of seeds 7 to 9, with 7 a sign that rounding decides changes one of Adam's moments by 3 %
-BATCH, STEPS, SEED = 16, 4, 8
+BATCH, STEPS, SEED = 16, 4, 7
 RECIPE = CLASSIC.model_copy(update={"batch_size": BATCH, "generator_learning_rate": 2e-4})
 ORDER = np.random.default_rng(0).permutation(BATCH * STEPS).reshape(STEPS, BATCH).astype(np.int32)
 CONVOLUTIONS = ["direct", "dft"]
@@ -179,8 +178,8 @@ def test_steps_are_the_plain_step(trained, images):
     measured = np.stack([metrics.generator_loss, metrics.discriminator_loss], axis=1)
     np.testing.assert_allclose(measured, losses, rtol=1e-4)
 
-    # the less a rectifier leaks, the more a sign that rounding decides changes
-    tolerance = 5e-3 if gan.recipe.negative_slope == CLASSIC.negative_slope else 2e-2
+    # the less a rectifier leaks and the fewer maps there are, the more a sign that rounding decides changes
+    tolerance = 5e-3 if gan.recipe.negative_slope == CLASSIC.negative_slope else 4e-2
     after = gan.state()
     for network, optimizer, name in zip(
         (plain.generator, plain.discriminator), plain.optimizers, ("generator", "discriminator"), strict=True
