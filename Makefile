@@ -141,7 +141,7 @@ $(VENV)/installed-%: requirements/%.txt | $(VENV)/bin/activate
 	@echo "Installing $< into $(VENV)" >&2
 	@$(RUN) pip install --quiet --disable-pip-version-check --no-deps --require-hashes --requirement $<
 	@$(RUN) pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --no-index --editable .
-	@$(RUN) operations.make_templates
+	@-$(RUN) operations.make_templates
 	@touch $(VENV)/installed-app $@
 
 UV_COMPILE = .venv-lock/bin/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes \

@@ -6,6 +6,7 @@ hyperparameters have changed, or whose entry was removed from benchmarks/results
 stopped resumes when it is started again; remove .state/benchmarks/quality to forget what it did.
 """
 
+import hashlib
 import json
 from collections.abc import Mapping
 from datetime import UTC, datetime
@@ -45,9 +46,10 @@ def main() -> None:
     publish("quality", {"training_runs": runs, "comparison": compare(runs)})
 
 
-def run_once(recipe: str, seed: int, state: Path) -> dict[str, Any]:
+def run_once(recipe: RecipeName, seed: int, state: Path) -> dict[str, Any]:
     """Return the results of a training run, which may have ended before this program began."""
-    ended = state / f"{recipe}-{seed}.run.json"
+    digest = hashlib.sha256(RECIPES[recipe].model_dump_json().encode()).hexdigest()[:8]
+    ended = state / f"{recipe}-{seed}-{digest}.run.json"
     if not ended.exists():
         run = train(recipe, state, "--seed", str(seed), summary=state / f"{recipe}-{seed}.json")
         ended.write_text(json.dumps(run, indent=2), encoding="utf-8")

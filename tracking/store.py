@@ -193,7 +193,8 @@ def _require_database(uri: str) -> None:
             create_engine(address, poolclass=NullPool, connect_args={timeout: ANSWER_SECONDS}).connect().close()
         except (SQLAlchemyError, ValueError) as error:
             raise TrackingError(
-                f"The database {mask_credentials(uri)} cannot be used ({first_line(error.__cause__ or error)}); "
+                f"The database {mask_credentials(uri)} cannot be used "
+                f"({mask_credentials(first_line(error.__cause__ or error))}); "
                 "expected a running server that accepts the user, or no MLFLOW_TRACKING_URI for a local store."
             ) from None
 
