@@ -5,7 +5,7 @@
 
 .DEFAULT_GOAL := help
 .SUFFIXES:
-.PHONY: help setup train test test-slow test-e2e test-browser check fix docs bench gpu-check licenses audit chaos ui deploy env lock clean
+.PHONY: help setup train test test-slow test-e2e test-browser test-docker image check fix docs bench gpu-check licenses audit chaos ui deploy env lock clean
 
 VENV := .venv
 RUN := $(VENV)/bin/python -m
@@ -54,7 +54,7 @@ train: $(APP)  ## train, track, render and register: the whole pipeline in this 
 PARALLEL := --numprocesses logical --maxprocesses 2 --dist loadfile
 
 test: $(DEV)  ## run the default tests
-	$(RUN) pytest $(PARALLEL) -m "not slow and not e2e and not browser" $(call given,ARGS)
+	$(RUN) pytest $(PARALLEL) -m "not slow and not e2e and not browser and not docker" $(call given,ARGS)
 
 test-slow: $(DEV)  ## run the tests of whole processes and crashes, and those that take long
 	$(RUN) pytest $(PARALLEL) -m slow $(call given,ARGS)
@@ -64,6 +64,9 @@ test-e2e: $(DEV)  ## run end to end: real servers, a real worker, a real deploym
 
 test-browser: $(DEV)  ## look at the pages with a real Chromium, which must be installed
 	$(RUN) pytest $(PARALLEL) -m browser $(call given,ARGS)
+
+test-docker: $(DEV)  ## run flow runs in containers of the image, with a Docker that must run
+	$(RUN) pytest -m docker $(call given,ARGS)
 
 check: $(DEV)  ## check format, lint, types and import contracts; edits nothing
 	$(VENV)/bin/ruff format --check .
@@ -111,6 +114,12 @@ audit: licenses  ## check licences, and the locks for known vulnerabilities, for
 
 chaos: $(DEV)  ## kill 20 training runs anywhere, resume them, and compare them
 	$(RUN) benchmarks.chaos $(call given,ARGS)
+
+VERSION = $(shell sed -n 's/^version = "\(.*\)"/\1/p' pyproject.toml)
+
+image:  ## build the image of workers and flow runs (ARGS goes to docker build: docs/docker.md)
+	docker build --tag dcgan:$(VERSION) --build-arg VERSION=$(VERSION) \
+	  --build-arg REVISION="$$(git rev-parse HEAD 2>/dev/null || echo unknown)" $(call given,ARGS) .
 
 ui: $(APP)  ## start Prefect's server, MLflow's server and a worker for each pool, until Ctrl-C
 	@$(VENV)/bin/dcgan ui

@@ -11,6 +11,7 @@ import traceback
 from collections.abc import Callable, Sequence
 from importlib import import_module
 from importlib.metadata import version
+from importlib.util import find_spec
 from io import TextIOWrapper
 from pathlib import Path
 from types import FrameType
@@ -30,6 +31,7 @@ from flows import evaluate, generate, promote, sweep, train
 from flows.hyperparameters import with_recipe_files
 from operations import deploy, env, ui
 from operations.prefect_server import prefect_server
+from operations.servers import DOCKER_POOL
 from tasks.settings import quiet_imports
 
 MAX_COMPARED = 8  # as many lines of a chart are told apart
@@ -89,16 +91,20 @@ def _ui() -> int:
 
 @app.command(name="deploy", group=OPERATIONS)
 def _deploy(
-    *, notify: str | None = None, kubernetes: Annotated[bool, Parameter(negative=(), show_default=False)] = False
+    *,
+    notify: str | None = None,
+    docker: Annotated[bool, Parameter(negative=(), show_default=False)] = False,
+    kubernetes: Annotated[bool, Parameter(negative=(), show_default=False)] = False,
 ) -> int:
     """Create or update the work pools, deployments and automations on the running Prefect server.
 
     Args:
         notify: Block of Prefect's server that tells of failed runs and new champions, as slack-webhook/NAME.
+        docker: Deploy to the work pool gpu-docker, whose flow runs are containers.
         kubernetes: Deploy to the work pool gpu-k8s, whose flow runs are Kubernetes jobs.
     """
-    flags = [*(("--notify", notify) if notify else ()), *(("--kubernetes",) if kubernetes else ())]
-    return deploy.main(flags)
+    pools = [*(("--docker",) if docker else ()), *(("--kubernetes",) if kubernetes else ())]
+    return deploy.main([*(("--notify", notify) if notify else ()), *pools])
 
 
 @app.command(name="env", group=OPERATIONS)
@@ -108,16 +114,32 @@ def _env() -> int:
 
 
 @app.command(name="worker", group=OPERATIONS)
-def _worker(*, pool: str, name: str | None = None) -> NoReturn:
+def _worker(
+    *,
+    pool: str,
+    name: str | None = None,
+    with_healthcheck: Annotated[bool, Parameter(negative=(), show_default=False)] = False,
+) -> NoReturn:
     """Start a worker that runs one flow run at a time.
 
     Args:
-        pool: Work pool to take flow runs from, such as gpu.
+        pool: Work pool to take flow runs from, such as gpu; those of gpu-docker run in containers.
         name: Name of the worker; by default Prefect chooses one.
+        with_healthcheck: Answer /health at port 8080 while the worker runs.
     """
-    options = ["--pool", pool, *(["--name", name] if name else [])]
+    module = "operations.docker_worker" if pool == DOCKER_POOL else "operations.worker"
+    if pool == DOCKER_POOL and find_spec("prefect_docker") is None:
+        raise ConfigurationError(
+            f"The pool {pool} needs prefect-docker, which is not installed: run 'make setup PRODUCTION=1'."
+        )
+    options = [
+        "--pool",
+        pool,
+        *(["--name", name] if name else []),
+        *(["--with-healthcheck"] if with_healthcheck else []),
+    ]
     # in a process of its own: its worker takes the place of Prefect's in every process that imports it
-    os.execv(sys.executable, [sys.executable, "-m", "operations.worker", *options])  # noqa: S606 - this project's own module
+    os.execv(sys.executable, [sys.executable, "-m", module, *options])  # noqa: S606 - this project's own module
 
 
 @app.command(name="export", group=OPERATIONS)

@@ -1,7 +1,8 @@
 """`make deploy`: create or update the work pools, deployments and automations on the Prefect server that runs.
 
-The deployments are those of prefect.yaml. `dcgan deploy --kubernetes` puts the same ones on the work pool `gpu-k8s`,
-whose flow runs are Kubernetes jobs (docs/kubernetes.md).
+The deployments are those of prefect.yaml. `dcgan deploy --docker` puts the same ones on the work pool `gpu-docker`,
+whose flow runs are containers (docs/docker.md), and `dcgan deploy --kubernetes` on `gpu-k8s`, whose flow runs are
+Kubernetes jobs (docs/kubernetes.md).
 """
 
 import json
@@ -11,6 +12,7 @@ import sys
 from argparse import ArgumentParser
 from collections.abc import Iterable
 from contextlib import suppress
+from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -26,8 +28,9 @@ from prefect.workers.process import ProcessWorker
 from pydantic import TypeAdapter
 
 from dcgan.errors import DcganError
-from operations.servers import POOLS, ServerSettings, prefect_client
+from operations.servers import DOCKER_POOL, POOLS, ServerSettings, prefect_client
 from tasks.settings import CHECKOUT
+from tasks.workers import has_worker
 
 PROJECT_FILE = CHECKOUT / "prefect.yaml"
 AUTOMATIONS_FILE = CHECKOUT / "automations.yaml"
@@ -37,23 +40,56 @@ NOTIFICATIONS_FILE = CHECKOUT / "notifications.yaml"
 # A limit of the deployment would be a lease: Prefect cancels a training run that cannot renew it during an outage.
 ONE_AT_A_TIME = (("gpu", "retrain"),)
 
-KUBERNETES_POOL = "gpu-k8s"
+
+@dataclass(frozen=True)
+class ImagePool:
+    """A work pool whose flow runs are containers of this project's image.
+
+    Attributes:
+        name: The pool's name.
+        type: Prefect's name of the type of its workers.
+        template: The file of its base job template.
+        without_gpu: Job variables of deployments that need no GPU: those of the pool `cpu` in prefect.yaml.
+    """
+
+    name: str
+    type: str
+    template: Path
+    without_gpu: dict[str, Any]
+
+    def read_template(self) -> dict[str, Any]:
+        """Return the base job template."""
+        template: dict[str, Any] = json.loads(self.template.read_text(encoding="utf-8"))
+        return template
+
+
+DOCKER = ImagePool(
+    DOCKER_POOL, "docker", CHECKOUT / "deploy" / "docker" / "base-job-template.json", {"device_requests": []}
+)
 KUBERNETES_FILES = CHECKOUT / "deploy" / "kubernetes"
-WITHOUT_GPU: dict[str, Any] = {"gpus": 0, "node_selector": {}, "tolerations": []}
+KUBERNETES = ImagePool(
+    "gpu-k8s",
+    "kubernetes",
+    KUBERNETES_FILES / "base-job-template.json",
+    {"gpus": 0, "node_selector": {}, "tolerations": []},
+)
 
 
 class DeployError(DcganError):
     """Prefect's server does not answer, or refused something."""
 
 
-def deploy(settings: ServerSettings, notify: str | None = None, *, kubernetes: bool = False) -> None:
+def deploy(settings: ServerSettings, notify: str | None = None, pool: ImagePool | None = None) -> list[str]:
     """Create the work pools that do not exist, and create or update every deployment, limit and automation.
 
     Args:
         settings: Where Prefect's server is.
         notify: A block that sends messages, as TYPE/NAME; None leaves notifications as they are.
-        kubernetes: Whether the deployments are for the pool of Kubernetes jobs, which is created or updated, instead of
-            the pools of processes.
+        pool: The pool of containers that the deployments are for, which is created or updated; None means the pools
+            of processes.
+
+    Returns:
+        The names of those pools of which no worker is online.
 
     Raises:
         DeployError: Prefect's server does not answer, or refused something, or has no such block.
@@ -66,15 +102,16 @@ def deploy(settings: ServerSettings, notify: str | None = None, *, kubernetes: b
     try:
         with prefect_client(settings) as client:
             notifications = read_notifications(find_block(client, notify)) if notify else []
-            if kubernetes:
-                create_kubernetes_pool(client)
-                create_kubernetes_deployments(settings)
-                limit_queues(client, [(KUBERNETES_POOL, queue) for _, queue in ONE_AT_A_TIME])
+            if pool:
+                create_image_pool(client, pool)
+                create_image_deployments(settings, pool)
+                limit_queues(client, [(pool.name, queue) for _, queue in ONE_AT_A_TIME])
             else:
                 create_pools(client)
                 create_deployments(settings)
                 limit_queues(client)
             apply_automations(client, [*read_automations(), *notifications])
+            return [name for name in ([pool.name] if pool else POOLS) if not has_worker(client, name)]
     except (httpx.HTTPError, PrefectException) as error:
         reason = (str(error) or type(error).__name__).splitlines()[0]
         raise DeployError(f"Prefect's server refused a work pool, limit or automation: {reason}") from None
@@ -88,28 +125,29 @@ def create_pools(client: SyncPrefectClient) -> None:
             client.create_work_pool(WorkPoolCreate(name=pool, type=ProcessWorker.type, base_job_template=template))
 
 
-def create_kubernetes_pool(client: SyncPrefectClient) -> None:
-    """Create or update the pool of Kubernetes jobs, from its template and the image that kustomization.yaml names."""
-    template = json.loads((KUBERNETES_FILES / "base-job-template.json").read_text(encoding="utf-8"))
-    kustomization = yaml.safe_load((KUBERNETES_FILES / "kustomization.yaml").read_text(encoding="utf-8"))
-    (image,) = kustomization["images"]
-    template["variables"]["properties"]["image"]["default"] = f"{image['newName']}:{image['newTag']}"
-    pool = WorkPoolCreate(name=KUBERNETES_POOL, type="kubernetes", base_job_template=template)
-    client.create_work_pool(pool, overwrite=True)
+def create_image_pool(client: SyncPrefectClient, pool: ImagePool) -> None:
+    """Create or update a pool of containers from its template, for Kubernetes with the image of kustomization.yaml."""
+    template = pool.read_template()
+    if pool is KUBERNETES:
+        kustomization = yaml.safe_load((KUBERNETES_FILES / "kustomization.yaml").read_text(encoding="utf-8"))
+        (image,) = kustomization["images"]
+        template["variables"]["properties"]["image"]["default"] = f"{image['newName']}:{image['newTag']}"
+    created = WorkPoolCreate(name=pool.name, type=pool.type, base_job_template=template)
+    client.create_work_pool(created, overwrite=True)
 
 
-def create_kubernetes_deployments(settings: ServerSettings) -> None:
-    """Create or update the deployments of prefect.yaml for the pool of Kubernetes jobs.
+def create_image_deployments(settings: ServerSettings, pool: ImagePool) -> None:
+    """Create or update the deployments of prefect.yaml for a pool of containers.
 
     Raises:
         DeployError: Prefect's command line failed.
     """
     project = yaml.safe_load(PROJECT_FILE.read_text(encoding="utf-8"))
     for deployment in project["deployments"]:
-        pool = deployment["work_pool"]
-        if pool["name"] == "cpu":
-            pool["job_variables"] = WITHOUT_GPU
-        pool["name"] = KUBERNETES_POOL
+        work_pool = deployment["work_pool"]
+        if work_pool["name"] == "cpu":
+            work_pool["job_variables"] = pool.without_gpu
+        work_pool["name"] = pool.name
     with TemporaryDirectory() as folder:
         written = Path(folder) / PROJECT_FILE.name
         written.write_text(yaml.safe_dump(project), encoding="utf-8")
@@ -192,15 +230,20 @@ def main(arguments: list[str]) -> int:
     """Deploy to the Prefect server that runs; return the exit code, 1 if something failed."""
     parser = ArgumentParser(prog="dcgan deploy", description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--notify", help="block that tells of failed runs and new champions, as slack-webhook/NAME")
-    parser.add_argument("--kubernetes", action="store_true", help="deploy to the pool gpu-k8s (docs/kubernetes.md)")
+    pools = parser.add_mutually_exclusive_group()
+    for pool in (DOCKER, KUBERNETES):
+        help_text = f"deploy to the pool {pool.name} (docs/{pool.type}.md)"
+        pools.add_argument(f"--{pool.type}", dest="pool", action="store_const", const=pool, help=help_text)
     options = parser.parse_args(arguments)
     settings = ServerSettings()
     try:
-        deploy(settings, options.notify, kubernetes=options.kubernetes)
+        without_worker = deploy(settings, options.notify, options.pool)
     except DcganError as error:
         sys.stderr.write(f"error: {error}\n")
         return 1
     sys.stdout.write(f"Deployed to {settings.prefect.url}; `prefect deployment ls` lists the deployments.\n")
+    for name in without_worker:
+        sys.stdout.write(f"No worker of the pool {name} is online; its flow runs wait until one is started.\n")
     return 0
 
 

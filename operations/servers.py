@@ -27,6 +27,7 @@ from tracking.artifact_addresses import are_in_folder
 LOOPBACK = ("127.0.0.1", "localhost", "::1")
 ALL_INTERFACES = ("0.0.0.0", "::")  # noqa: S104 - recognised here, chosen by nobody but the user
 POOLS = ("gpu", "cpu")
+DOCKER_POOL = "gpu-docker"
 PROBE_SECONDS = 2.0
 LOGIN_SECONDS = 30.0  # the first request that needs MLflow's database takes longer
 MLFLOW_PASSWORD_LENGTH = 12  # MLflow's own minimum
@@ -283,6 +284,16 @@ def worker_environment(settings: ServerSettings) -> dict[str, str]:
         "MLFLOW_TRACKING_URI": settings.mlflow.url,
     }
     return {**defaults, **os.environ, **overrides}
+
+
+def client_environment(settings: ServerSettings) -> dict[str, str]:
+    """Return MLflow's address and passwords and the database of sweeps, for flow runs that inherit no environment."""
+    given = {
+        "MLFLOW_TRACKING_USERNAME": settings.mlflow_user,
+        "MLFLOW_TRACKING_PASSWORD": settings.mlflow_password and settings.mlflow_password.get_secret_value(),
+        "DCGAN_SWEEPS_URI": settings.sweeps_uri,
+    }
+    return {"MLFLOW_TRACKING_URI": settings.mlflow.url, **{name: value for name, value in given.items() if value}}
 
 
 def server_environment(settings: ServerSettings) -> dict[str, str]:

@@ -1,14 +1,9 @@
-"""`dcgan worker`: run a Prefect worker of type `process`, one flow run at a time.
-
-A flow run that was declared Crashed is scheduled again, and may be offered to the worker that still runs it. With a
-limit, Prefect's own worker (3.8) then ends with a RuntimeError, and its flow runs with it. This one leaves such a flow
-run to other workers as long as it runs it itself.
-"""
+"""`dcgan worker`: run a Prefect worker of type `process`, one flow run at a time."""
 
 import sys
 import warnings
 from argparse import ArgumentParser
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from prefect.cli import app
 from prefect.workers.process import ProcessWorker
@@ -16,32 +11,59 @@ from prefect.workers.process import ProcessWorker
 if TYPE_CHECKING:
     from prefect.client.schemas.objects import FlowRun
     from prefect.client.schemas.responses import WorkerFlowRunResponse
+    from prefect.workers.base import BaseWorker
+
+    _AnyWorker = BaseWorker[Any, Any, Any]
+else:
+    _AnyWorker = object  # Prefect registers every subclass of its own base as a type
+
+
+class IgnoresItsOwn(_AnyWorker):
+    """A worker that ignores flow runs that it already runs; Prefect's class for the type is the other base.
+
+    A flow run that was declared Crashed is scheduled again, and may be offered to the worker that still runs it. With a
+    limit, Prefect's own workers (3.8) then end with a RuntimeError, and their flow runs with them. This one leaves such
+    a flow run to other workers as long as it runs it itself.
+    """
+
+    async def _submit_scheduled_flow_runs(self, flow_run_response: "list[WorkerFlowRunResponse]") -> "list[FlowRun]":
+        running = self.limiter.statistics().borrowers
+        others = [offered for offered in flow_run_response if offered.flow_run.id not in running]
+        return await super()._submit_scheduled_flow_runs(others)
+
 
 with warnings.catch_warnings():
     warnings.simplefilter("ignore", UserWarning)  # it replaces Prefect's own worker of this type on purpose
 
-    class Worker(ProcessWorker):
-        """A worker of type `process` that ignores flow runs that it already runs."""
+    class Worker(IgnoresItsOwn, ProcessWorker):
+        """A worker of type `process`."""
 
-        async def _submit_scheduled_flow_runs(
-            self, flow_run_response: "list[WorkerFlowRunResponse]"
-        ) -> "list[FlowRun]":
-            running = self.limiter.statistics().borrowers
-            others = [offered for offered in flow_run_response if offered.flow_run.id not in running]
-            return await super()._submit_scheduled_flow_runs(others)
+
+def start(worker_type: str, arguments: list[str]) -> int:
+    """Run a worker of a type that is registered with Prefect, until a signal comes.
+
+    Args:
+        worker_type: Prefect's name of the type.
+        arguments: The command line.
+    """
+    parser = ArgumentParser(prog="dcgan worker", description="Run a Prefect worker, one flow run at a time.")
+    parser.add_argument("--pool", required=True, help="Work pool whose flow runs it runs, such as gpu or cpu")
+    parser.add_argument("--name", help="Name that Prefect's pages show; by default one that Prefect invents")
+    parser.add_argument("--with-healthcheck", action="store_true", help="Answer /health at port 8080")
+    options = parser.parse_args(arguments)
+    # Prefect's command line reads sys.argv and nothing else
+    sys.argv[1:] = [
+        *("worker", "start", "--type", worker_type, "--limit", "1", "--pool", options.pool),
+        *(("--name", options.name) if options.name else ()),
+        *(("--with-healthcheck",) if options.with_healthcheck else ()),
+    ]
+    app()
+    return 0
 
 
 def main(arguments: list[str]) -> int:
-    """Run a worker until a signal comes; it creates its pool if that does not exist."""
-    parser = ArgumentParser(prog="dcgan worker", description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("--pool", required=True, help="Work pool whose flow runs it runs, such as gpu or cpu")
-    parser.add_argument("--name", help="Name that Prefect's pages show; by default one that Prefect invents")
-    options = parser.parse_args(arguments)
-    name = ["--name", options.name] if options.name else []
-    # Prefect's command line reads sys.argv and nothing else
-    sys.argv[1:] = ["worker", "start", "--type", "process", "--limit", "1", "--pool", options.pool, *name]
-    app()
-    return 0
+    """Run a worker of type `process`; it creates its pool if that does not exist."""
+    return start(ProcessWorker.type, arguments)
 
 
 if __name__ == "__main__":

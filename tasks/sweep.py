@@ -29,6 +29,7 @@ from tasks.context import Context
 from tasks.flow_run import flow_run_id, flow_run_tags
 from tasks.results import SweepSummary, TrialResult
 from tasks.sweep_report import csv_table, markdown_table, plot_png
+from tasks.workers import has_worker
 from tracking import runs
 from tracking.sweeps import Trial, TrialRun, Trials, distances_by_epoch, open_sweep_run, record_sweep, trial_runs
 from tracking.tags import PARENT_RUN, TRIAL
@@ -146,6 +147,8 @@ class OnWorkers:
                     f"The deployment {self.deployment} runs on the work pool {pool}, whose worker this sweep occupies; "
                     "expected a deployment on another pool, such as dcgan/train."
                 )
+            if (pool := deployment.work_pool_name) and not has_worker(client, pool):
+                logger.warning("No worker of the work pool %s is online; the trials wait until one is started.", pool)
 
     def advance(self, sweep: Sweep, trial: Trial) -> bool:
         """Start a trial's flow run, or find the one that an interrupted sweep started; return whether it has ended.

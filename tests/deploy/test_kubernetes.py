@@ -11,7 +11,7 @@ import prefect.settings
 import pytest
 from prefect.utilities.templating import find_placeholders
 
-from operations.deploy import KUBERNETES_POOL, WITHOUT_GPU
+from operations.deploy import KUBERNETES
 from tests.deploy.manifests import (
     CHART_VALUES,
     CHECKOUT,
@@ -162,7 +162,7 @@ def test_worker_serves_the_pool_in_its_own_namespace() -> None:
     """The worker serves the pool that `dcgan deploy --kubernetes` makes, and its jobs are in its namespace."""
     (container,) = PODS["Deployment/prefect-worker"]["spec"]["containers"]
     arguments = container["args"]
-    assert arguments[arguments.index("--pool") + 1] == KUBERNETES_POOL
+    assert arguments[arguments.index("--pool") + 1] == KUBERNETES.name
     assert arguments[arguments.index("--type") + 1] == "kubernetes"
     assert TEMPLATE["variables"]["properties"]["namespace"]["default"] == KUSTOMIZATION["namespace"]
 
@@ -172,7 +172,7 @@ def test_template_defines_what_it_uses() -> None:
     variables: dict[str, Any] = TEMPLATE["variables"]["properties"]
     used = {each.name for each in find_placeholders(TEMPLATE["job_configuration"])}
     assert used == set(variables)
-    assert set(WITHOUT_GPU) <= set(variables)
+    assert set(KUBERNETES.without_gpu) <= set(variables)
     assert [name for name, each in variables.items() if not each.get("description") or not each.get("title")] == []
     # Prefect itself finds values for these two
     assert {name for name, each in variables.items() if "default" not in each} == {"name", "command"}

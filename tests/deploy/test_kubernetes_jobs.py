@@ -24,7 +24,7 @@ import yaml
 from prefect.client.orchestration import SyncPrefectClient
 from prefect.states import Cancelling, Running
 
-from operations.deploy import KUBERNETES_POOL, ONE_AT_A_TIME, PROJECT_FILE
+from operations.deploy import KUBERNETES, ONE_AT_A_TIME, PROJECT_FILE
 from tests.deploy.manifests import CHECKOUT, KUSTOMIZATION, OBJECTS, PODS, TEMPLATE, found
 from tests.servers import prefect_api
 from tests.service_stack import free_port, wait_until
@@ -221,12 +221,12 @@ def test_every_deployment_is_on_the_pool(cluster: Cluster) -> None:
     deployments = cluster.client.read_deployments()
     names = {each["name"] for each in yaml.safe_load(PROJECT_FILE.read_text())["deployments"]}
     assert {each.name for each in deployments} == names
-    assert {each.work_pool_name for each in deployments} == {KUBERNETES_POOL}
-    pool = cluster.client.read_work_pool(KUBERNETES_POOL)
+    assert {each.work_pool_name for each in deployments} == {KUBERNETES.name}
+    pool = cluster.client.read_work_pool(KUBERNETES.name)
     assert pool.type == "kubernetes"
     assert pool.base_job_template["job_configuration"] == TEMPLATE["job_configuration"]
     for _, queue in ONE_AT_A_TIME:
-        assert cluster.client.read_work_queue_by_name(queue, KUBERNETES_POOL).concurrency_limit == 1
+        assert cluster.client.read_work_queue_by_name(queue, KUBERNETES.name).concurrency_limit == 1
 
 
 def test_worker_is_healthy(cluster: Cluster, training: dict[str, Any]) -> None:

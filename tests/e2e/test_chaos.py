@@ -13,7 +13,7 @@ from tests.e2e.kill_at import TRAINING_POINTS
 from tests.servers import prefect_api
 from tracking.metrics import metric_name
 
-pytestmark = pytest.mark.timeout(1800)
+pytestmark = [pytest.mark.e2e, pytest.mark.timeout(1800)]
 
 SEED = 1
 POINTS = list(TRAINING_POINTS)
@@ -33,13 +33,7 @@ def uninterrupted(tmp_path_factory, variables) -> tuple[Place, Outcome, float]:
     return place, *train_uninterrupted(place)
 
 
-@pytest.mark.parametrize(
-    "points",
-    [
-        pytest.param(POINTS[::2], marks=pytest.mark.e2e, id="every second point"),
-        pytest.param(POINTS[1::2], marks=pytest.mark.slow, id="the points between"),
-    ],
-)
+@pytest.mark.parametrize("points", [POINTS[::2], POINTS[1::2]], ids=["every second point", "the points between"])
 def test_run_killed_at_each_point_ends_with_the_same_bits(points, uninterrupted, variables, tmp_path):
     """Killed and run again: one MLflow run, each epoch once, one version, the same weights, and nothing left over."""
     _, reference, _ = uninterrupted
@@ -49,7 +43,6 @@ def test_run_killed_at_each_point_ends_with_the_same_bits(points, uninterrupted,
     assert len(trial.deaths) == len(points) > 5
 
 
-@pytest.mark.e2e
 def test_run_killed_at_a_random_time_ends_with_the_same_bits(uninterrupted, tmp_path):
     """The same for a run with a Prefect server of its own, which is killed in the same moment."""
     _, reference, seconds = uninterrupted
@@ -59,7 +52,6 @@ def test_run_killed_at_a_random_time_ends_with_the_same_bits(uninterrupted, tmp_
     assert len(trial.deaths) == 1
 
 
-@pytest.mark.e2e
 def test_the_uninterrupted_run_is_complete(uninterrupted):
     """The outcome that the others are compared with has every epoch once, so that being equal proves something."""
     place, reference, _ = uninterrupted
@@ -74,7 +66,6 @@ def test_the_uninterrupted_run_is_complete(uninterrupted):
     assert place.processes() == []
 
 
-@pytest.mark.e2e
 def test_killed_promotion_leaves_the_champion_in_service(uninterrupted):
     """Killed between its aliases, the former champion is in service; repeated, the candidate is."""
     place, _, _ = uninterrupted

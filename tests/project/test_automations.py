@@ -36,9 +36,9 @@ def unknown(keys: dict[str, Any], model: type[BaseModel]) -> set[str]:
 
 def test_there_are_automations() -> None:
     """The checks below have something to check."""
-    assert (len(REACTIONS), len(WRITTEN)) == (2, 4)
+    assert (len(REACTIONS), len(WRITTEN)) == (2, 5)
     assert [each.name for each in read_automations()] == [each["name"] for each in REACTIONS]
-    assert [len(each.actions) for each in read_notifications(uuid4())] == [1, 1]
+    assert [len(each.actions) for each in read_notifications(uuid4())] == [1, 1, 1]
 
 
 @each_automation
@@ -57,6 +57,14 @@ def test_only_flow_runs_of_this_project_are_touched(automation: dict[str, Any]) 
         "prefect.resource.role": "flow",
         "prefect.resource.name": ["dcgan", "dcgan-sweep"],
     }
+
+
+def test_only_what_was_running_is_scheduled_again() -> None:
+    """A flow run that cannot even start would crash for ever."""
+    (again,) = [each for each in read_automations() if "scheduled again" in each.name]
+    assert isinstance(again.trigger, EventTrigger)
+    assert again.trigger.after == {"prefect.flow-run.Running", "prefect.flow-run.Retrying"}
+    assert again.trigger.within.days == 30
 
 
 def test_names_are_unique() -> None:
