@@ -357,7 +357,8 @@ def _write_mlflow_users_config(folder: Path) -> Path:
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     config = ConfigParser(interpolation=None)
     database = f"sqlite:///{folder / 'mlflow.db'}".replace("%", "%%")  # MLflow reads it with interpolation
-    config["mlflow"] = {"default_permission": "READ", "database_uri": database}
+    # a right password is remembered for a minute: hashing it for each request takes most of the request's time
+    config["mlflow"] = {"default_permission": "READ", "database_uri": database, "auth_cache_ttl_seconds": "60"}
     path = folder / "mlflow.ini"
     with path.open("w") as file:
         config.write(file)

@@ -16,7 +16,7 @@ from tests.service_stack import CHECKOUT, ServiceStack, wait_until
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(1500)]
 
 SWEEP_SECONDS = 900
-SEEDS = [0, 1, 2, 3]
+SEEDS = [0, 1, 2]
 EPOCHS = 6
 CHANGES = {"epochs": EPOCHS, "max_images": 256}
 
@@ -88,7 +88,7 @@ def test_a_killed_sweep_goes_on_through_its_deployment(workers):
     again = through_prefect(workers, recipe="smoke", seeds=SEEDS, hyperparameters=CHANGES, source="bundled", parallel=2)
     assert again.returncode == 0, again.stdout + again.stderr
     runs = trials(workers)
-    assert [run.info.status for run in runs] == ["FINISHED"] * 4
+    assert [run.info.status for run in runs] == ["FINISHED"] * len(SEEDS)
     assert [int(run.data.params["seed"]) for run in runs] == SEEDS
     assert [run.info.run_id for run in runs[:2]] == [first.info.run_id, second.info.run_id]
     client = MlflowClient(workers.mlflow)

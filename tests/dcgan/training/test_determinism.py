@@ -16,7 +16,7 @@ ENVIRONMENT = dict(os.environ)  # as TensorFlow has just read it: oneDNN's switc
 CHECKOUT = Path(dcgan.__file__).parent.parent
 CASES = [f"{recipe} {convolution}" for recipe in ("fast", "classic") for convolution in ("direct", "dft")]
 
-# trains each case on 512 digits in whole batches, as often as asked; prints the digests of the weights of each
+# trains each case on a few whole batches, as often as asked; prints the digests of the weights of each
 TRAIN = """
 import json, pathlib, sys
 from dcgan.data.idx import read_images
@@ -26,11 +26,12 @@ from dcgan.recipe import RECIPES
 from dcgan.training.loop import train
 
 images = normalise(read_images(pathlib.Path(sys.argv[1])))
-shortened = {"epochs": 1, "max_images": 512, "evaluate_every": None, "checkpoint_selection": "last"}
+shortened = {"epochs": 1, "evaluate_every": None, "checkpoint_selection": "last"}
+few = {"fast": 256, "classic": 512}
 digests = {}
 for case in json.loads(sys.argv[2]):
     recipe, convolution = case.split()
-    recipe = RECIPES[recipe].model_copy(update={**shortened, "convolution": convolution})
+    recipe = RECIPES[recipe].model_copy(update={**shortened, "max_images": few[recipe], "convolution": convolution})
     configuration = Configuration(recipe=recipe, seed=3, dataset_digest="d" * 64)
     runs = [list(train(configuration, images)) for _ in range(int(sys.argv[3]))]
     digests[case] = [reports[-1].checkpoint.weights_sha256() for reports in runs]
