@@ -59,9 +59,7 @@ class Meter:
     def __init__(self, stack: ServiceStack) -> None:
         """Connect to both databases as their owner."""
         passwords = json.loads((stack.state / "stack" / "passwords.json").read_text(encoding="utf-8"))
-        owner = sa.make_url(stack.environment["DCGAN_SWEEPS_URI"]).set(
-            username="dcgan", password=passwords["postgres"]
-        )
+        owner = sa.make_url(stack.environment["DCGAN_SWEEPS_URI"]).set(username="dcgan", password=passwords["postgres"])
         self._engines = {name: sa.create_engine(owner.set(database=name)) for name in ("mlflow", "prefect")}
         self._login = (stack.environment["MLFLOW_TRACKING_USERNAME"], stack.environment["MLFLOW_TRACKING_PASSWORD"])
         self._mlflow = stack.mlflow
@@ -129,9 +127,7 @@ def measure(stack: ServiceStack) -> dict[str, Any]:
         "minute": minute.rounded(),
         "epoch": epoch.rounded(),
         "rest_of_run": rest.rounded(),
-        "artifacts": {
-            kind: {"objects": len(sizes), "bytes": sum(sizes)} for kind, sizes in _by_folder(files).items()
-        },
+        "artifacts": {kind: {"objects": len(sizes), "bytes": sum(sizes)} for kind, sizes in _by_folder(files).items()},
     }
 
 
