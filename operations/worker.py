@@ -36,10 +36,12 @@ def main(arguments: list[str]) -> int:
     parser = ArgumentParser(prog="dcgan worker", description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--pool", required=True, help="Work pool whose flow runs it runs, such as gpu or cpu")
     parser.add_argument("--name", help="Name that Prefect's pages show; by default one that Prefect invents")
+    parser.add_argument("--with-healthcheck", action="store_true", help="Serve its health on port 8080 of 127.0.0.1")
     options = parser.parse_args(arguments)
+    health = ["--with-healthcheck"] if options.with_healthcheck else []
     name = ["--name", options.name] if options.name else []
     # Prefect's command line reads sys.argv and nothing else
-    sys.argv[1:] = ["worker", "start", "--type", "process", "--limit", "1", "--pool", options.pool, *name]
+    sys.argv[1:] = ["worker", "start", "--type", "process", "--limit", "1", "--pool", options.pool, *name, *health]
     app()
     return 0
 

@@ -10,7 +10,7 @@ from threading import Event
 import psutil
 import pytest
 
-from operations.supervisor import ProcessError, Service, StopRequestedError, Supervisor, stop_on_signals
+from operations.supervisor import ProcessError, Role, Service, StopRequestedError, Supervisor, stop_on_signals
 
 SLEEP = "import time; print('ready', flush=True); time.sleep(60)"
 STUBBORN = f"import signal; signal.signal(signal.SIGTERM, signal.SIG_IGN); {SLEEP}"
@@ -52,10 +52,10 @@ def supervisor(tmp_path: Path, stop: Event) -> Iterator[Supervisor]:
     supervisor.stop()
 
 
-def start(supervisor: Supervisor, program: str, *arguments: str, is_worker: bool = False) -> Service:
+def start(supervisor: Supervisor, program: str, *arguments: str, role: Role = Role.SERVER) -> Service:
     """Start a Python program, and return once it, or its child process, has printed that it is ready."""
     command = [sys.executable, "-c", program, *arguments]
-    service = supervisor.start("service", command, os.environ, is_worker=is_worker)
+    service = supervisor.start("service", command, os.environ, role)
     supervisor.wait_until(lambda: b"ready" in service.log.read_bytes(), "the service", 30)
     return service
 
@@ -115,7 +115,7 @@ def test_a_process_that_ignores_sigterm_is_killed(tmp_path: Path, stop: Event) -
 def test_flow_runs_end_before_their_worker(supervisor: Supervisor, tmp_path: Path) -> None:
     """A flow run gets SIGTERM, and saves its state, before its worker, which would kill it, gets it."""
     saved = tmp_path / "saved"
-    worker = start(supervisor, WORKER, str(saved), FLOW_RUN, is_worker=True)
+    worker = start(supervisor, WORKER, str(saved), FLOW_RUN, role=Role.WORKER)
     assert len(supervisor.flow_runs()) == 1
     supervisor.stop()
     assert saved.read_text() == "saved"
