@@ -6,24 +6,14 @@ It reads the environment of MLflow's server, so that no address with a password 
 import os
 import sys
 from configparser import ConfigParser
-from urllib.parse import urlsplit
 
-import boto3
-from botocore.config import Config
 from botocore.exceptions import BotoCoreError, ClientError
 from sqlalchemy.exc import SQLAlchemyError
 
 from dcgan.errors import mask_credentials
 from dcgan.files import first_line
+from operations.bucket import Bucket
 from tracking.server_databases import prepare_databases
-
-
-def prepare_bucket(destination: str, endpoint: str) -> None:
-    """Create the bucket of `s3://BUCKET/FOLDER` unless it exists."""
-    client = boto3.client("s3", endpoint_url=endpoint, config=Config(s3={"addressing_style": "path"}))
-    bucket = urlsplit(destination).netloc
-    if bucket not in [each["Name"] for each in client.list_buckets()["Buckets"]]:
-        client.create_bucket(Bucket=bucket)
 
 
 def main() -> int:
@@ -31,7 +21,7 @@ def main() -> int:
     config = ConfigParser()
     config.read(os.environ["MLFLOW_AUTH_CONFIG_PATH"], encoding="utf-8")
     try:
-        prepare_bucket(os.environ["MLFLOW_ARTIFACTS_DESTINATION"], os.environ["MLFLOW_S3_ENDPOINT_URL"])
+        Bucket.of_environment().create()
         prepare_databases(os.environ["MLFLOW_BACKEND_STORE_URI"], config["mlflow"]["database_uri"])
     except (BotoCoreError, ClientError, SQLAlchemyError) as error:
         sys.stderr.write(f"error: {mask_credentials(first_line(error))}\n")

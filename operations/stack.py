@@ -76,10 +76,16 @@ BUCKET_OPTIONS = {
 PREFECT_SERVER = ("prefect", "server", "start", "--no-services")
 PREFECT_SERVICES = ("prefect", "server", "services", "start")
 PREFECT_MIGRATION = ("prefect", "server", "database", "upgrade", "-y")
-MLFLOW_SERVER = ("mlflow", "server", "--workers", "2", "--app-name", "basic-auth")
+MLFLOW_SERVER = ("mlflow", "server", "--workers", "2", "--app-name", "basic-auth", "--expose-prometheus")
 MLFLOW_PREPARATION = ("operations.prepare_mlflow",)
 
-PACKAGES = ("asyncpg", "boto3", "prefect_redis", "psycopg2")  # those of the extra `production` that the servers import
+PACKAGES = (
+    "asyncpg",
+    "boto3",
+    "prefect_redis",
+    "prometheus_flask_exporter",
+    "psycopg2",
+)  # those of the extra `production` that the servers import
 
 
 class Passwords(BaseModel):
@@ -169,7 +175,7 @@ class Stack:
             **_inherited(),
             **read_env_file("prefect.env"),
             "PREFECT_HOME": str(self.folder / "prefect"),
-            "PREFECT_SERVER_DATABASE_CONNECTION_URL": self._database("postgresql+asyncpg", "prefect"),
+            "PREFECT_SERVER_DATABASE_CONNECTION_URL": self.database("postgresql+asyncpg", "prefect"),
             "PREFECT_REDIS_MESSAGING_URL": redis,
             "PREFECT_SERVER_DOCKET_URL": redis,
             "PREFECT_REDIS_WORKER_CLEANUP_QUEUE_URL": redis,
@@ -183,7 +189,7 @@ class Stack:
         return {
             **_inherited(),
             **read_env_file("mlflow.env"),
-            "MLFLOW_BACKEND_STORE_URI": self._database("postgresql", "mlflow"),
+            "MLFLOW_BACKEND_STORE_URI": self.database("postgresql", "mlflow"),
             "MLFLOW_S3_ENDPOINT_URL": f"http://{LOOPBACK[0]}:{self.ports.bucket}",
             "AWS_ACCESS_KEY_ID": self.passwords.bucket_key,
             "AWS_SECRET_ACCESS_KEY": self.passwords.bucket_secret,
@@ -250,7 +256,8 @@ class Stack:
             *(f"-{name}={value}" for name, value in options.items()),
         ]
 
-    def _database(self, scheme: str, name: str) -> str:
+    def database(self, scheme: str, name: str) -> str:
+        """Return the address of a database, for the servers."""
         return f"{scheme}://{ROLE}:{self.passwords.postgres}@{LOOPBACK[0]}:{self.ports.postgres}/{name}"
 
 
@@ -329,8 +336,10 @@ def write_files(stack: Stack) -> None:
     _write_private(stack.folder / "redis.conf", "\n".join([redis, *own, f'dir "{stack.folder / "redis"}"', ""]))
     template = (FILES / "nginx.conf.template").read_text(encoding="utf-8")
     _write_private(stack.folder / "nginx.conf", render(template, proxy_values(stack)))
-    users = f"[mlflow]\ndefault_permission = READ\ndatabase_uri = {stack._database('postgresql', 'mlflow_auth')}\n"
-    _write_private(stack.folder / "mlflow.ini", users)
+    users = (FILES / "mlflow-auth.ini").read_text(encoding="utf-8")
+    _write_private(
+        stack.folder / "mlflow.ini", f"{users}database_uri = {stack.database('postgresql', 'mlflow_auth')}\n"
+    )
     logins = [f"export {name}={shlex.quote(value)}" for name, value in stack.logins.items()]
     _write_private(stack.exports, "\n".join([*exports(stack.settings), *logins, ""]))
 
@@ -447,7 +456,9 @@ def start_servers(stack: Stack, supervisor: Supervisor) -> None:
     ]
     supervisor.wait_until(lambda: all(job.process.poll() == 0 for job in jobs), "The databases' tables", START_SECONDS)
     supervisor.start("prefect-services", _module(PREFECT_SERVICES), stack.prefect_environment, restart=True)
-    mlflow = _module(MLFLOW_SERVER, "--host", LOOPBACK[0], "--port", str(stack.ports.mlflow))
+    metrics = stack.folder / "metrics"  # of the workers of one start
+    shutil.rmtree(metrics, ignore_errors=True)
+    mlflow = _module(MLFLOW_SERVER, str(metrics), "--host", LOOPBACK[0], "--port", str(stack.ports.mlflow))
     supervisor.start("mlflow", mlflow, stack.mlflow_environment, restart=True)
     configuration = str(stack.folder / "nginx.conf")
     proxy = [stack.programs["nginx"], "-e", "stderr", "-c", configuration, "-g", "daemon off;"]
