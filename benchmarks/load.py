@@ -1,47 +1,60 @@
 """How the team stack bears many clients: 50 flow runs at once, while 20 clients read what the pages read.
 
-Run `make stack`, then in another shell, after the line that it prints, `python -m benchmarks.load`. The flow runs pass
-through the states of a real one, each set by a client as its engine would; no process is started for them, so that the
-servers are measured and not Python's imports.
+`python -m benchmarks.load` starts `make stack` on an empty state folder, measures how long that and a first training
+run take, and then asks its servers. The 50 flow runs pass through the states of a real one, each set by a client as its
+engine would; no process is started for them, so that the servers are measured and not Python's imports.
 """
 
 import argparse
 import asyncio
+import tempfile
 import time
 from collections import Counter
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 from uuid import uuid4
 
 import httpx
-from prefect import flow, get_client
-from prefect.states import Completed, Pending, Running
 
 from benchmarks.tables import publish
-from operations.servers import ServerSettings
+from tests.service_stack import ServiceStack, read_until_ready, start_stack, with_passwords
 
 FLOW_RUNS, CLIENTS = 50, 20
-SECONDS = 20.0
+SECONDS = 30.0
 REQUEST_SECONDS = 60.0
+STATES = ("PENDING", "RUNNING", "COMPLETED")
 
 
 @dataclass
-class Reading:
-    """What the reading clients saw of one server.
+class Answers:
+    """What clients got from one server.
 
     Attributes:
-        seconds: Seconds of each answer.
+        seconds: Seconds that each answer took.
         statuses: How often each HTTP status came; `failed` for a request without an answer.
     """
 
     seconds: list[float] = field(default_factory=list)
     statuses: Counter[str] = field(default_factory=Counter)
 
+    async def ask(self, client: httpx.AsyncClient, path: str, body: dict[str, Any]) -> Any:
+        """Send a request, count its answer, and return that; None where there is none."""
+        began, status, answer = time.monotonic(), "failed", None
+        try:
+            response = await client.post(path, json=body)
+            status, answer = str(response.status_code), response.json()
+        except httpx.HTTPError:
+            pass
+        self.statuses[status] += 1
+        self.seconds.append(time.monotonic() - began)
+        return answer
+
     def summary(self) -> dict[str, Any]:
         """Return the number of requests, their statuses, and the times that half and 95 % of them took at most."""
         ordered = sorted(self.seconds)
         return {
-            "requests": sum(self.statuses.values()),
+            "requests": len(ordered),
             "statuses": dict(self.statuses),
             "median_seconds": round(ordered[len(ordered) // 2], 3),
             "p95_seconds": round(ordered[int(len(ordered) * 0.95)], 3),
@@ -49,75 +62,72 @@ class Reading:
         }
 
 
-@flow(name="load")
-def nothing() -> None:
-    """Do nothing: only its states count."""
-
-
-async def run_flow(tag: str) -> None:
-    """Create a flow run, and set the states that its worker and its engine would set."""
-    async with get_client() as client:
-        flow_run = await client.create_flow_run(nothing, tags=[tag])
-        for state in (Pending(), Running(), Completed()):
-            await client.set_flow_run_state(flow_run.id, state)
-
-
-async def read(
-    reading: Reading, client: httpx.AsyncClient, path: str, body: dict[str, Any], stop: asyncio.Event
-) -> None:
-    """Ask a server the same question again and again."""
-    while not stop.is_set():
-        began = time.monotonic()
-        try:
-            answer = await client.post(path, json=body)
-            reading.statuses[str(answer.status_code)] += 1
-        except httpx.HTTPError:
-            reading.statuses["failed"] += 1
-        reading.seconds.append(time.monotonic() - began)
-
-
-async def measure(flow_runs: int = FLOW_RUNS, clients: int = CLIENTS, seconds: float = SECONDS) -> dict[str, Any]:
+async def measure(stack: ServiceStack, flow_runs: int = FLOW_RUNS, seconds: float = SECONDS) -> dict[str, Any]:
     """Queue flow runs at once while clients read for some seconds, and return what came of both."""
-    settings = ServerSettings()
-    user, _, password = (
-        settings.prefect_auth.get_secret_value().partition(":") if settings.prefect_auth else ("", "", "")
-    )
-    tag = f"load-{uuid4()}"
-    prefect, mlflow, stop = Reading(), Reading(), asyncio.Event()
+    environment = stack.environment
+    user, _, password = environment["PREFECT_API_AUTH_STRING"].partition(":")
+    mlflow_login = (environment["MLFLOW_TRACKING_USERNAME"], environment["MLFLOW_TRACKING_PASSWORD"])
+    written, prefect_read, mlflow_read = Answers(), Answers(), Answers()
+    tag, stop = f"load-{uuid4()}", asyncio.Event()
     async with (
-        httpx.AsyncClient(base_url=settings.prefect.url, auth=(user, password), timeout=REQUEST_SECONDS) as to_prefect,
-        httpx.AsyncClient(
-            base_url=settings.mlflow.url, auth=settings.mlflow_auth, timeout=REQUEST_SECONDS
-        ) as to_mlflow,
+        httpx.AsyncClient(base_url=stack.prefect, auth=(user, password), timeout=REQUEST_SECONDS) as prefect,
+        httpx.AsyncClient(base_url=stack.mlflow, auth=mlflow_login, timeout=REQUEST_SECONDS) as mlflow,
     ):
-        questions = (
-            (prefect, to_prefect, "/flow_runs/filter", {"limit": 50, "sort": "START_TIME_DESC"}),
-            (mlflow, to_mlflow, "/api/2.0/mlflow/runs/search", {"experiment_ids": ["0", "1"], "max_results": 50}),
-        )
-        readers = [asyncio.create_task(read(*questions[number % 2], stop)) for number in range(clients)]
+        flow = (await prefect.post("/flows/", json={"name": "load"})).raise_for_status().json()["id"]
+
+        async def run() -> None:
+            body = {"flow_id": flow, "tags": [tag], "state": {"type": "SCHEDULED"}}
+            flow_run = await written.ask(prefect, "/flow_runs/", body)
+            for state in STATES:
+                await written.ask(prefect, f"/flow_runs/{flow_run['id']}/set_state", {"state": {"type": state}})
+
+        async def read(number: int) -> None:
+            while not stop.is_set():
+                if number % 2:
+                    await mlflow_read.ask(mlflow, "/api/2.0/mlflow/runs/search", {"experiment_ids": ["0", "1"]})
+                else:
+                    await prefect_read.ask(prefect, "/flow_runs/filter", {"limit": 50, "sort": "START_TIME_DESC"})
+
+        readers = [asyncio.create_task(read(number)) for number in range(CLIENTS)]
         began = time.monotonic()
-        ended = await asyncio.gather(*(run_flow(tag) for _ in range(flow_runs)), return_exceptions=True)
+        await asyncio.gather(*(run() for _ in range(flow_runs)), return_exceptions=True)
         flow_run_seconds = time.monotonic() - began
         await asyncio.sleep(max(0.0, seconds - flow_run_seconds))
         stop.set()
         await asyncio.gather(*readers)
-        found = await to_prefect.post("/flow_runs/filter", json={"flow_runs": {"tags": {"all_": [tag]}}, "limit": 200})
-    states = Counter(each["state_type"] for each in found.raise_for_status().json())
+        wanted = {"flow_runs": {"tags": {"all_": [tag]}}, "limit": 200}
+        found = (await prefect.post("/flow_runs/filter", json=wanted)).raise_for_status().json()
     return {
         "flow_runs": flow_runs,
         "flow_runs_seconds": round(flow_run_seconds, 1),
-        "flow_runs_by_state": dict(states),
-        "flow_runs_that_failed": [repr(each) for each in ended if isinstance(each, BaseException)],
-        "clients": clients,
-        "prefect": prefect.summary(),
-        "mlflow": mlflow.summary(),
+        "flow_runs_by_state": dict(Counter(each["state_type"] for each in found)),
+        "clients": CLIENTS,
+        "written": written.summary(),
+        "prefect": prefect_read.summary(),
+        "mlflow": mlflow_read.summary(),
     }
 
 
 def main() -> None:
     """Measure, and publish the results."""
     argparse.ArgumentParser(prog="python -m benchmarks.load", description=__doc__).parse_args()
-    publish("load", asyncio.run(measure()))
+    with tempfile.TemporaryDirectory(prefix="dcgan-load-") as folder:
+        began = time.monotonic()
+        stack = start_stack(Path(folder) / "state", program="operations.stack")
+        try:
+            read_until_ready(stack)
+            ready = time.monotonic() - began
+            stack = with_passwords(stack)
+            stack.deploy()
+            stack.run_prefect(
+                "deployment", "run", "dcgan/smoke", "--param", "source=bundled", "--watch"
+            ).check_returncode()
+            trained = time.monotonic() - began
+            results = asyncio.run(measure(stack))
+        finally:
+            stack.process.terminate()
+            stack.process.communicate()
+    publish("load", {"ready_seconds": round(ready), "smoke_seconds": round(trained), **results})
 
 
 if __name__ == "__main__":

@@ -47,6 +47,7 @@ from tasks.settings import CHECKOUT
 from tracking.tags import TRAINING_VIEW
 
 FILES = CHECKOUT / "deploy" / "compose"
+PASSWORDS = "passwords.json"
 ROLE = "dcgan"  # owns the cluster of PostgreSQL
 USER = "dcgan"  # of Prefect's and MLflow's pages
 MAX_CONNECTIONS = 200  # each process of Prefect's servers opens up to 15, each worker of MLflow's up to 80
@@ -291,7 +292,7 @@ def read_passwords(folder: Path) -> Passwords:
     Raises:
         ConfigurationError: The file is damaged.
     """
-    path = folder / "passwords.json"
+    path = folder / PASSWORDS
     if not path.exists():
         _write_private(path, Passwords().model_dump_json(indent=2))
     try:
@@ -424,7 +425,15 @@ def run_sql(stack: Stack, sql: str) -> None:
         ConfigurationError: It refuses the password, or a command.
     """
     command = stack.postgres_command("psql", "--no-psqlrc", "--quiet", "--set=ON_ERROR_STOP=1")
-    _run(command, stack.postgres_environment, f"PostgreSQL in {stack.folder / 'postgres'}", sql)
+    where = f"PostgreSQL in {stack.folder / 'postgres'}"
+    try:
+        _run(command, stack.postgres_environment, where, sql)
+    except ConfigurationError as error:
+        if "password authentication failed" not in str(error):
+            raise
+        raise ConfigurationError(
+            f"{where} refuses the password in {stack.folder / PASSWORDS}; expected that of its first start."
+        ) from None
 
 
 def postgres_answers(stack: Stack) -> bool:
@@ -492,7 +501,7 @@ def welcome(stack: Stack) -> str:
 Prefect  {settings.prefect.url.removesuffix("/api")}  two servers behind one address
 MLflow   {settings.mlflow.url}/#/experiments{TRAINING_VIEW}  two workers
 Workers  {" and ".join(POOLS)}, one flow run at a time each; logs in {settings.logs / "stack"}
-User     {USER}; the passwords are in {stack.folder / "passwords.json"}
+User     {USER}; the passwords are in {stack.folder / PASSWORDS}
 
 In another terminal, in this folder:
   . {shlex.quote(str(stack.exports))}
@@ -524,8 +533,11 @@ def main(arguments: list[str]) -> int:
                 if supervisor.flow_runs():
                     console.print("Stopping; flow runs first.")
                 supervisor.stop()
-        except (DcganError, OSError) as error:
+        except DcganError as error:
             sys.stderr.write(f"error: {error}\n")
+            return 1
+        except OSError as error:  # a full disk, a folder that cannot be written
+            sys.stderr.write(f"error: {error.filename or 'A file'} cannot be used: {error.strerror or error}.\n")
             return 1
     return 0
 

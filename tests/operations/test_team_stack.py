@@ -6,11 +6,14 @@ import stat
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
+from threading import Event
 
 import pytest
 
+from dcgan.errors import ConfigurationError
 from operations import stack
 from operations.servers import ServerSettings
+from operations.supervisor import Supervisor
 from tests.service_stack import CHECKOUT, free_port
 
 TEMPLATE = CHECKOUT / "deploy" / "compose" / "nginx.conf.template"
@@ -133,6 +136,32 @@ def test_ports_are_free_and_apart(settings: ServerSettings) -> None:
     chosen = [ports.postgres, ports.redis, *ports.prefect, ports.mlflow, ports.bucket, *ports.bucket_parts]
     assert len(set(chosen)) == len(chosen) == 13
     assert max(chosen) < 32_768
+
+
+@pytest.mark.stack
+def test_another_password_is_one_sentence(settings: ServerSettings, tmp_path: Path) -> None:
+    """PostgreSQL keeps the password of its first start, and its data when another one is tried."""
+    first = stack.build_stack(settings)
+    run_stores(first, tmp_path / "first")
+    (first.folder / "passwords.json").unlink()
+    with pytest.raises(ConfigurationError) as caught:
+        run_stores(stack.build_stack(settings), tmp_path / "second")
+    assert str(caught.value) == (
+        f"PostgreSQL in {first.folder / 'postgres'} refuses the password in {first.folder / 'passwords.json'}; "
+        "expected that of its first start."
+    )
+    (first.folder / "passwords.json").write_text(first.passwords.model_dump_json())
+    run_stores(stack.build_stack(settings), tmp_path / "third")
+
+
+def run_stores(team: stack.Stack, logs: Path) -> None:
+    """Start PostgreSQL, Redis and the S3 server, and stop them when they answer."""
+    stack.write_files(team)
+    supervisor = Supervisor(logs, Event())
+    try:
+        stack.start_stores(team, supervisor)
+    finally:
+        supervisor.stop()
 
 
 @pytest.mark.stack
