@@ -5,7 +5,7 @@
 
 .DEFAULT_GOAL := help
 .SUFFIXES:
-.PHONY: help setup train test test-slow test-e2e test-browser test-docker image check fix docs bench gpu-check licenses audit chaos ui deploy env lock clean
+.PHONY: help setup train test test-slow test-e2e test-browser test-stack test-docker image check fix docs bench gpu-check licenses audit chaos ui stack deploy env lock clean
 
 VENV := .venv
 RUN := $(VENV)/bin/python -m
@@ -54,7 +54,7 @@ train: $(APP)  ## train, track, render and register: the whole pipeline in this 
 PARALLEL := --numprocesses logical --maxprocesses 2 --dist loadfile
 
 test: $(DEV)  ## run the default tests
-	$(RUN) pytest $(PARALLEL) -m "not slow and not e2e and not browser and not docker" $(call given,ARGS)
+	$(RUN) pytest $(PARALLEL) -m "not slow and not e2e and not browser and not stack and not docker" $(call given,ARGS)
 
 test-slow: $(DEV)  ## run the tests of whole processes and crashes, and those that take long
 	$(RUN) pytest $(PARALLEL) -m slow $(call given,ARGS)
@@ -64,6 +64,9 @@ test-e2e: $(DEV)  ## run end to end: real servers, a real worker, a real deploym
 
 test-browser: $(DEV)  ## look at the pages with a real Chromium, which must be installed
 	$(RUN) pytest $(PARALLEL) -m browser $(call given,ARGS)
+
+test-stack: $(DEV)  ## break the team stack while it trains; needs Debian's postgresql, redis-server and nginx-light
+	$(RUN) pytest -m stack $(call given,ARGS)
 
 test-docker: $(DEV)  ## run flow runs in containers of the image, with a Docker that must run
 	$(RUN) pytest -m docker $(call given,ARGS)
@@ -123,6 +126,9 @@ image:  ## build the image of workers and flow runs (ARGS goes to docker build: 
 
 ui: $(APP)  ## start Prefect's server, MLflow's server and a worker for each pool, until Ctrl-C
 	@$(VENV)/bin/dcgan ui
+
+stack: $(DEV)  ## start the team stack without containers: PostgreSQL, Redis, S3, nginx, two of Prefect's servers
+	@$(VENV)/bin/dcgan stack
 
 deploy: $(APP)  ## create or update the work pools and deployments on the running server
 	@$(VENV)/bin/dcgan deploy $(call flag,NOTIFY,notify)

@@ -81,8 +81,8 @@ def with_tables(document: Path) -> str:
 
 def tables() -> dict[str, Table]:
     """Return every table by its name, made of the files under benchmarks/results/."""
-    step, pipeline, scale, rendering, quality, chaos, gpu = (
-        read_results(name) for name in ("step", "pipeline", "scale", "rendering", "quality", "chaos", "gpu")
+    step, pipeline, scale, rendering, quality, chaos, gpu, load = (
+        read_results(name) for name in ("step", "pipeline", "scale", "rendering", "quality", "chaos", "gpu", "load")
     )
     return {
         "results": Table(
@@ -95,6 +95,7 @@ def tables() -> dict[str, Table]:
         "pipeline": Table(("pipeline",), list(_pipeline(pipeline))),
         "scale": Table(("scale",), list(_scale(scale))),
         "rendering": Table(("rendering",), list(_rendering(rendering))),
+        "load": Table(("load",), list(_load(load))),
         "gpu": Table(("gpu",), list(_step(gpu)), f"On one {gpu['gpus'][0]}."),
         "gpu-epochs": Table(("gpu",), list(_gpu_epochs(gpu))),
         "quality": Table(("quality",), list(_quality(quality))),
@@ -235,6 +236,29 @@ def _rendering(rendering: Results) -> Iterator[tuple[str, ...]]:
         f"the animation of {rendering['epochs']} epochs",
         f"{seconds:.2f} s, {speedup:.0f} times as fast as with figures of matplotlib",
     )
+
+
+def _load(load: Results) -> Iterator[tuple[str, ...]]:
+    yield "what", "measured"
+    yield "`make stack` on an empty state folder, until all answers", f"{load['ready_seconds']} s"
+    yield "until `dcgan/smoke` is finished", f"{load['smoke_seconds']} s"
+    completed = load["flow_runs_by_state"].get("COMPLETED", 0)
+    yield (
+        f"{load['flow_runs']} flow runs queued at once, each set to three states",
+        f"{completed} completed, all within {load['flow_runs_seconds']} s",
+    )
+    for name, title in (
+        ("written", "requests of these flow runs"),
+        ("prefect", f"requests of {load['clients'] // 2} readers of Prefect's flow runs"),
+        ("mlflow", f"requests of {load['clients'] // 2} readers of MLflow's runs"),
+    ):
+        answers = load[name]
+        failed = sum(count for status, count in answers["statuses"].items() if not status.startswith("2"))
+        yield (
+            title,
+            f"{answers['requests']}, {failed} failed; half within {answers['median_seconds']:.1f} s, "
+            f"95% within {answers['p95_seconds']:.1f} s",
+        )
 
 
 def _gpu_epochs(gpu: Results) -> Iterator[tuple[str, ...]]:

@@ -89,6 +89,13 @@ def _ui() -> int:
     return ui.main([])
 
 
+@app.command(name="stack", group=OPERATIONS)
+def _stack() -> NoReturn:
+    """Start the team stack as processes: PostgreSQL, Redis, S3, a proxy, and several servers of Prefect and MLflow."""
+    # in a process of its own, as the worker: it is the parent of everything that it starts
+    os.execv(sys.executable, [sys.executable, "-m", "operations.stack"])  # noqa: S606 - this project's own module
+
+
 @app.command(name="deploy", group=OPERATIONS)
 def _deploy(
     *,
@@ -125,7 +132,7 @@ def _worker(
     Args:
         pool: Work pool to take flow runs from, such as gpu; those of gpu-docker run in containers.
         name: Name of the worker; by default Prefect chooses one.
-        with_healthcheck: Answer /health at port 8080 while the worker runs.
+        with_healthcheck: Answer /health at port 8080 of 127.0.0.1 while the worker runs.
     """
     module = "operations.docker_worker" if pool == DOCKER_POOL else "operations.worker"
     if pool == DOCKER_POOL and find_spec("prefect_docker") is None:
@@ -205,7 +212,7 @@ def _run(
     function, bound, _ = app.parse_args(tokens, exit_on_error=False, print_error=False)
     command = next((each for each in COMMANDS.values() if each.flow.fn is function), None)
     if command is None:
-        if function in (_ui, _deploy, _env, _worker, _export, _compare, _prune, _serve_artifacts) and (
+        if function in (_ui, _stack, _deploy, _env, _worker, _export, _compare, _prune, _serve_artifacts) and (
             summary or quiet or debug
         ):
             _print_error(f"--summary, --quiet and --debug are options of the flows: {', '.join(COMMANDS)}.")

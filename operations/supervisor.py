@@ -10,6 +10,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from enum import Enum
 from pathlib import Path
 from threading import Event
 
@@ -20,6 +21,11 @@ from tasks.settings import CHECKOUT
 
 POLL_SECONDS = 0.2
 GRACE_SECONDS = 30.0  # between SIGTERM and SIGKILL, as Prefect gives its flow runs
+FIRST_DELAY_SECONDS, LAST_DELAY_SECONDS = (
+    1.0,
+    60.0,
+)  # before a process starts again; it doubles for one that keeps ending
+STABLE_SECONDS = 10.0  # a process that lived this long starts again without a longer delay
 
 
 class ProcessError(DcganError):
@@ -30,13 +36,45 @@ class StopRequestedError(Exception):
     """A signal asked this program to end."""
 
 
-@dataclass(frozen=True)
+class Role(Enum):
+    """What a process is to the others, which decides when it is stopped: workers first, stores last."""
+
+    WORKER = "worker"
+    SERVER = "server"
+    STORE = "store"
+    JOB = "job"  # ends by itself
+
+
+STOP_ORDER = ((Role.WORKER,), (Role.JOB, Role.SERVER), (Role.STORE,))
+
+
+@dataclass
 class Service:
-    """A started process and its log."""
+    """A started process and its log.
+
+    Attributes:
+        name: Its name, also that of its log.
+        command: Its command line.
+        environment: Its environment.
+        log: The file of its output.
+        role: What it is to the others.
+        restart: Whether it is started again when it ends.
+        process: The process; after a restart the newest one.
+        started: When the process was started, on the monotonic clock.
+        delay_seconds: How long the last restart waited.
+        restart_at: When it is started again, on the monotonic clock; None while it runs.
+    """
 
     name: str
-    process: subprocess.Popen[bytes]
+    command: Sequence[str]
+    environment: Mapping[str, str]
     log: Path
+    role: Role
+    restart: bool
+    process: subprocess.Popen[bytes]
+    started: float
+    delay_seconds: float = FIRST_DELAY_SECONDS
+    restart_at: float | None = None
 
     def session(self) -> list[psutil.Process]:
         """Return every process of its session, also those that it left behind when it died."""
@@ -63,28 +101,31 @@ class Supervisor:
         self._stop = stop
         self._grace_seconds = grace_seconds
         self._services: list[Service] = []
-        self._workers: list[Service] = []
         logs.mkdir(parents=True, exist_ok=True)
 
     def start(
-        self, name: str, command: Sequence[str], environment: Mapping[str, str], *, is_worker: bool = False
+        self,
+        name: str,
+        command: Sequence[str],
+        environment: Mapping[str, str],
+        role: Role = Role.SERVER,
+        *,
+        restart: bool = False,
     ) -> Service:
-        """Start a process in the checkout, in a session of its own, so that Ctrl-C reaches only this program."""
+        """Start a process in the checkout, in a session of its own, so that Ctrl-C reaches only this program.
+
+        Args:
+            name: Its name, also that of its log.
+            command: Its command line.
+            environment: Its environment.
+            role: What it is to the others.
+            restart: Whether `watch` starts it again when it ends, instead of ending everything.
+        """
         log = self._logs / f"{name}.log"
-        with log.open("wb") as output:
-            process = subprocess.Popen(  # noqa: S603 - the commands are this program's own
-                command,
-                cwd=CHECKOUT,
-                env=dict(environment),
-                stdin=subprocess.DEVNULL,
-                stdout=output,
-                stderr=subprocess.STDOUT,
-                start_new_session=True,
-            )
-        service = Service(name, process, log)
+        log.write_bytes(b"")
+        process = _launch(command, environment, log)
+        service = Service(name, command, environment, log, role, restart, process, time.monotonic())
         self._services.append(service)
-        if is_worker:
-            self._workers.append(service)
         return service
 
     def wait_until(self, ready: Callable[[], bool], what: str, seconds: float) -> None:
@@ -102,37 +143,60 @@ class Supervisor:
             self._stop.wait(POLL_SECONDS)
 
     def watch(self) -> None:
-        """Wait until a signal comes.
+        """Wait until a signal comes, and start again what is to be started again.
 
         Raises:
-            ProcessError: A process ended.
+            ProcessError: Another process ended.
         """
         with suppress(StopRequestedError):
             while True:
-                self._check()
+                self._restart_ended()
+                self._check(restarting=True)
                 self._stop.wait(POLL_SECONDS)
 
     def flow_runs(self) -> list[psutil.Process]:
         """Return the flow runs of the workers."""
-        return [flow_run for worker in self._workers for flow_run in worker.children()]
+        workers = [service for service in self._services if service.role is Role.WORKER]
+        return [flow_run for worker in workers for flow_run in worker.children()]
 
     def stop(self) -> None:
-        """Stop everything: flow runs first, while there are servers to report to, then workers, then the rest.
+        """Stop everything: flow runs first, while there are servers to report to, then workers, servers and stores.
 
         A worker kills its flow runs at once when it gets SIGTERM, so it gets it only after they have ended.
         """
         self._terminate(self.flow_runs())
-        for services in (self._workers, self._services):
+        for roles in STOP_ORDER:
+            services = [service for service in self._services if service.role in roles]
             self._terminate([process for service in services for process in service.session()])
         for service in self._services:
             service.process.wait()
 
-    def _check(self) -> None:
+    def _check(self, *, restarting: bool = False) -> None:
         if self._stop.is_set():
             raise StopRequestedError
         for service in self._services:
-            if (code := service.process.poll()) is not None:
-                raise ProcessError(f"{service.name} ended with exit code {code}; its log is {service.log}.")
+            code = service.process.poll()
+            if code is None or (restarting and service.restart) or (code == 0 and service.role is Role.JOB):
+                continue
+            raise ProcessError(f"{service.name} ended with exit code {code}; its log is {service.log}.")
+
+    def _restart_ended(self) -> None:
+        now = time.monotonic()
+        for service in self._services:
+            if not service.restart or service.process.poll() is None:
+                continue
+            if service.restart_at is None:
+                lived = now - service.started
+                service.delay_seconds = (
+                    FIRST_DELAY_SECONDS
+                    if lived > STABLE_SECONDS
+                    else min(2 * service.delay_seconds, LAST_DELAY_SECONDS)
+                )
+                service.restart_at = now + service.delay_seconds
+            elif now >= service.restart_at:
+                self._terminate(service.session())  # child processes may still have its port
+                service.process = _launch(service.command, service.environment, service.log)
+                service.started, service.restart_at = now, None
 
     def _terminate(self, processes: Sequence[psutil.Process]) -> None:
         for process in processes:
@@ -158,6 +222,19 @@ def stop_on_signals() -> Iterator[Event]:
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
+
+
+def _launch(command: Sequence[str], environment: Mapping[str, str], log: Path) -> subprocess.Popen[bytes]:
+    with log.open("ab") as output:
+        return subprocess.Popen(  # noqa: S603 - the commands are this program's own
+            command,
+            cwd=CHECKOUT,
+            env=dict(environment),
+            stdin=subprocess.DEVNULL,
+            stdout=output,
+            stderr=subprocess.STDOUT,
+            start_new_session=True,
+        )
 
 
 def _session_of(pid: int) -> int | None:

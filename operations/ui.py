@@ -24,7 +24,7 @@ from operations.servers import (
     worker_environment,
     worker_is_online,
 )
-from operations.supervisor import StopRequestedError, Supervisor, stop_on_signals
+from operations.supervisor import Role, StopRequestedError, Supervisor, stop_on_signals
 from tracking.tags import TRAINING_VIEW
 
 START_SECONDS = 180.0
@@ -56,7 +56,7 @@ def start_workers(settings: ServerSettings, supervisor: Supervisor) -> None:
     environment = worker_environment(settings)
     names = {pool: f"{pool}@{platform.node()}" for pool in POOLS}
     for pool, name in names.items():
-        supervisor.start(f"worker-{pool}", worker_command(pool, name), environment, is_worker=True)
+        supervisor.start(f"worker-{pool}", worker_command(pool, name), environment, Role.WORKER)
     for pool, name in names.items():
         online = partial(worker_is_online, settings, pool, name, since)
         supervisor.wait_until(online, f"The worker of the pool {pool}", START_SECONDS)

@@ -49,7 +49,7 @@ def start(worker_type: str, arguments: list[str]) -> int:
     parser = ArgumentParser(prog="dcgan worker", description="Run a Prefect worker, one flow run at a time.")
     parser.add_argument("--pool", required=True, help="Work pool whose flow runs it runs, such as gpu or cpu")
     parser.add_argument("--name", help="Name that Prefect's pages show; by default one that Prefect invents")
-    parser.add_argument("--with-healthcheck", action="store_true", help="Answer /health at port 8080")
+    parser.add_argument("--with-healthcheck", action="store_true", help="Answer /health at port 8080 of 127.0.0.1")
     options = parser.parse_args(arguments)
     # Prefect's command line reads sys.argv and nothing else
     sys.argv[1:] = [

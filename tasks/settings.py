@@ -151,6 +151,7 @@ def set_default_environment() -> None:
     defaults = {
         "PREFECT_HOME": str(root / "prefect"),
         "PREFECT_LOGGING_EXTRA_LOGGERS": "dcgan",
+        "PREFECT_WORKER_WEBSERVER_HOST": "127.0.0.1",  # of a worker's health check, else it listens everywhere
         "PREFECT_LOGGING_TO_API_WHEN_MISSING_FLOW": "ignore",  # the library also logs outside a flow run
         "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
         "DO_NOT_TRACK": "1",

@@ -6,8 +6,9 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import httpx
 import psutil
@@ -26,7 +27,7 @@ def free_port() -> int:
 
 @dataclass(frozen=True)
 class ServiceStack:
-    """A running `make ui`, its state folder and its environment."""
+    """A running `make ui` or `make stack`, its state folder and the environment of a shell that uses it."""
 
     process: subprocess.Popen[str]
     state: Path
@@ -46,9 +47,15 @@ class ServiceStack:
         """Return every process that it started."""
         return psutil.Process(self.process.pid).children(recursive=True)
 
+    def ask(self, path: str, body: Mapping[str, object] | None = None) -> Any:
+        """Return an answer of Prefect's API, to a GET or, with a body, to a POST."""
+        user, _, password = self.environment.get("PREFECT_API_AUTH_STRING", "").partition(":")
+        method, url = "GET" if body is None else "POST", f"{self.prefect}/{path}"
+        return httpx.request(method, url, json=body, auth=(user, password), timeout=30).raise_for_status().json()
+
     def find(self, what: str) -> list[dict[str, str]]:
         """Return all objects of one kind from Prefect's API, such as `deployments`."""
-        return httpx.post(f"{self.prefect}/{what}/filter", json={}, timeout=30).raise_for_status().json()
+        return self.ask(f"{what}/filter", {})
 
     def deploy(self, *options: str) -> None:
         """Run what `make deploy` runs."""
@@ -73,15 +80,17 @@ def start_stack(
     host: str = "127.0.0.1",
     wrapper: Sequence[str] = (),
     inherited: Mapping[str, str] = os.environ,
+    program: str = "operations.ui",
     **variables: str,
 ) -> ServiceStack:
-    """Start what `make ui` runs, on free ports.
+    """Start what `make ui` runs, or `make stack`, on free ports.
 
     Args:
         state: The state folder.
         host: The host of both servers.
         wrapper: A command line that runs it.
         inherited: The environment that it inherits.
+        program: The module to run.
         variables: More environment variables.
     """
     environment = {
@@ -94,7 +103,7 @@ def start_stack(
         **variables,
     }
     process = subprocess.Popen(
-        [*wrapper, sys.executable, "-m", "operations.ui"],
+        [*wrapper, sys.executable, "-m", program],
         cwd=CHECKOUT,
         env=environment,
         stdout=subprocess.PIPE,
@@ -113,6 +122,17 @@ def read_until_ready(stack: ServiceStack) -> None:
         if lines[-1] == READY:
             return
     raise AssertionError(lines)
+
+
+def with_passwords(stack: ServiceStack) -> ServiceStack:
+    """Return a running `make stack` whose environment is that of a shell which has read the file that it prints."""
+    names = ("PREFECT_API_AUTH_STRING", "MLFLOW_TRACKING_USERNAME", "MLFLOW_TRACKING_PASSWORD", "DCGAN_SWEEPS_URI")
+    script = f'. "$1" && printf "%s\\n" {" ".join(f"${name}" for name in names)}'
+    file = str(stack.state / "stack" / "settings.sh")
+    values = subprocess.run(
+        ["sh", "-c", script, "sh", file], capture_output=True, text=True, check=True
+    ).stdout.splitlines()
+    return replace(stack, environment={**stack.environment, **dict(zip(names, values, strict=True))})
 
 
 @pytest.fixture(scope="module")

@@ -77,7 +77,11 @@ def uploaded_checkpoints(store: Store, run_id: str) -> list[UploadedCheckpoint]:
     """Return the checkpoints of a run, oldest first."""
     with translated_errors(store.uri):
         paths = sorted(file.path for file in store.client.list_artifacts(run_id, CHECKPOINTS) if file.is_dir)
-        return [_uploaded(store, run_id, path) for path in paths if CHECKPOINT_NAME.fullmatch(PurePosixPath(path).name)]
+        found = (
+            _uploaded(store, run_id, path) for path in paths if CHECKPOINT_NAME.fullmatch(PurePosixPath(path).name)
+        )
+        # an object store may list a folder for minutes after its last file was removed
+        return [checkpoint for checkpoint in found if checkpoint.size]
 
 
 def surplus_checkpoints(

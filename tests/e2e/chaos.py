@@ -292,6 +292,7 @@ def outcome(place: Place) -> Outcome:
         checkpoints={
             folder.name: load_checkpoint(folder).weights_sha256()
             for folder in sorted((downloads / CHECKPOINTS).iterdir())
+            if any(folder.iterdir())  # an object store may list a folder for minutes after its last file was removed
         },
         runs=list(place.runs().values()),
         recorded_epochs=run.data.tags[RECORDED_EPOCHS],

@@ -25,7 +25,7 @@ from tasks.settings import Settings
 from tasks.sources import EXPECTED
 from tests.service_stack import CHECKOUT
 
-OPERATIONS = ("compare", "deploy", "env", "export", "prune", "serve-artifacts", "ui", "worker")
+OPERATIONS = ("compare", "deploy", "env", "export", "prune", "serve-artifacts", "stack", "ui", "worker")
 NO_INTEGER = "input should be a valid integer, unable to parse string as an integer"
 NO_ALIAS = "string should match pattern '^[A-Za-z][A-Za-z0-9_-]*$'"
 INSTALLED = Path(sys.executable).with_name("dcgan")

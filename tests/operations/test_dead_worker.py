@@ -15,7 +15,7 @@ from mlflow import MlflowClient
 
 from operations.deploy import deploy
 from operations.servers import ServerSettings, worker_command, worker_environment
-from operations.supervisor import Service, Supervisor
+from operations.supervisor import Role, Service, Supervisor
 from operations.ui import start_servers
 from tests.service_stack import free_port
 
@@ -57,7 +57,7 @@ def first_worker(settings: ServerSettings, supervisor: Supervisor, tmp_path: Pat
 def start_worker(settings: ServerSettings, supervisor: Supervisor, name: str) -> Service:
     """Start a worker of the pool `cpu`."""
     command = worker_command("cpu", name)
-    return supervisor.start(name, command, worker_environment(settings), is_worker=True)
+    return supervisor.start(name, command, worker_environment(settings), Role.WORKER)
 
 
 def run_deployment(settings: ServerSettings) -> str:

@@ -3,14 +3,15 @@
 import os
 import signal
 import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
-from threading import Event
+from threading import Event, Thread
 
 import psutil
 import pytest
 
-from operations.supervisor import ProcessError, Service, StopRequestedError, Supervisor, stop_on_signals
+from operations.supervisor import ProcessError, Role, Service, StopRequestedError, Supervisor, stop_on_signals
 
 SLEEP = "import time; print('ready', flush=True); time.sleep(60)"
 STUBBORN = f"import signal; signal.signal(signal.SIGTERM, signal.SIG_IGN); {SLEEP}"
@@ -52,10 +53,10 @@ def supervisor(tmp_path: Path, stop: Event) -> Iterator[Supervisor]:
     supervisor.stop()
 
 
-def start(supervisor: Supervisor, program: str, *arguments: str, is_worker: bool = False) -> Service:
+def start(supervisor: Supervisor, program: str, *arguments: str, role: Role = Role.SERVER) -> Service:
     """Start a Python program, and return once it, or its child process, has printed that it is ready."""
     command = [sys.executable, "-c", program, *arguments]
-    service = supervisor.start("service", command, os.environ, is_worker=is_worker)
+    service = supervisor.start("service", command, os.environ, role)
     supervisor.wait_until(lambda: b"ready" in service.log.read_bytes(), "the service", 30)
     return service
 
@@ -82,6 +83,42 @@ def test_a_signal_ends_every_wait(supervisor: Supervisor, stop: Event) -> None:
     with pytest.raises(StopRequestedError):
         supervisor.wait_until(lambda: False, "nothing", 30)
     supervisor.watch()
+
+
+def test_a_process_starts_again(supervisor: Supervisor, stop: Event, tmp_path: Path) -> None:
+    """While it is watched, a process that ends is started anew, without what it left behind."""
+    count = tmp_path / "count"
+    program = f"open({str(count)!r}, 'a').write('x'); {PARENT}"
+    service = supervisor.start("service", [sys.executable, "-c", program], os.environ, restart=True)
+    supervisor.wait_until(lambda: b"ready" in service.log.read_bytes(), "the service", 30)
+    (orphan,) = [each for each in service.session() if each.pid != service.process.pid]
+    service.process.kill()
+    watching = Thread(target=supervisor.watch)
+    watching.start()
+    deadline = time.monotonic() + 30
+    while service.log.read_bytes().count(b"ready") < 2 and time.monotonic() < deadline:
+        time.sleep(0.05)
+    stop.set()
+    watching.join()
+    assert count.read_text() == "xx"
+    assert service.log.read_bytes().count(b"ready") == 2
+    assert not orphan.is_running()
+
+
+def test_a_process_that_ends_before_it_is_ready_is_no_reason_to_wait(supervisor: Supervisor) -> None:
+    """One that is to be restarted is reported all the same when it ends during the start."""
+    supervisor.start("service", [sys.executable, "-c", "exit(3)"], os.environ, restart=True)
+    with pytest.raises(ProcessError, match="service ended with exit code 3"):
+        supervisor.wait_until(lambda: False, "nothing", 30)
+
+
+def test_a_job_may_end(supervisor: Supervisor) -> None:
+    """The end of a job is its success; with another exit code it is reported."""
+    job = supervisor.start("job", [sys.executable, "-c", ""], os.environ, Role.JOB)
+    supervisor.wait_until(lambda: job.process.poll() == 0, "the job", 30)
+    supervisor.start("failure", [sys.executable, "-c", "exit(4)"], os.environ, Role.JOB)
+    with pytest.raises(ProcessError, match="failure ended with exit code 4"):
+        supervisor.wait_until(lambda: False, "nothing", 30)
 
 
 @pytest.mark.slow
@@ -115,7 +152,7 @@ def test_a_process_that_ignores_sigterm_is_killed(tmp_path: Path, stop: Event) -
 def test_flow_runs_end_before_their_worker(supervisor: Supervisor, tmp_path: Path) -> None:
     """A flow run gets SIGTERM, and saves its state, before its worker, which would kill it, gets it."""
     saved = tmp_path / "saved"
-    worker = start(supervisor, WORKER, str(saved), FLOW_RUN, is_worker=True)
+    worker = start(supervisor, WORKER, str(saved), FLOW_RUN, role=Role.WORKER)
     assert len(supervisor.flow_runs()) == 1
     supervisor.stop()
     assert saved.read_text() == "saved"

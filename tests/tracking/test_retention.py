@@ -92,6 +92,16 @@ def test_a_half_removed_checkpoint_counts_as_none(store, add_run):
     assert surplus_of(store, run_id) == []
 
 
+def test_an_empty_folder_is_no_checkpoint(store, add_run):
+    """An object store may list a folder for minutes after its last file was removed."""
+    run_id = add_run().name
+    names = names_of(uploaded_checkpoints(store, run_id))
+    artifacts = Path(store.client.get_run(run_id).info.artifact_uri.removeprefix("file://")) / "checkpoints"
+    (artifacts / "epoch-000009").mkdir()
+    assert len(store.client.list_artifacts(run_id, "checkpoints")) == len(names) + 1
+    assert names_of(uploaded_checkpoints(store, run_id)) == names
+
+
 def test_nothing_is_removed_after_the_loss_of_the_lease(store, add_run):
     """The lease is checked directly before each removal."""
     run_id = add_run().name

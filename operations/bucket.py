@@ -1,0 +1,88 @@
+"""The bucket of MLflow's artifacts: create it, save it into a folder, and fill it again from there.
+
+The environment says where it is, with the names of MLflow's server. `python -m operations.bucket save FOLDER` copies
+what the folder does not have yet, so that it can be repeated; `restore FOLDER` puts everything back.
+"""
+
+import os
+import sys
+from argparse import ArgumentParser
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+import boto3
+from botocore.config import Config
+from botocore.exceptions import BotoCoreError, ClientError
+
+from dcgan.files import atomic_file, first_line
+
+
+class Bucket:
+    """A bucket of a server that speaks S3.
+
+    Args:
+        name: Its name.
+        endpoint: Address of the server; None for Amazon's.
+    """
+
+    def __init__(self, name: str, endpoint: str | None) -> None:
+        self.name = name
+        self._client = boto3.client("s3", endpoint_url=endpoint, config=Config(s3={"addressing_style": "path"}))
+
+    @classmethod
+    def of_environment(cls) -> "Bucket":
+        """Return the bucket that MLflow's server uses."""
+        destination = os.environ["MLFLOW_ARTIFACTS_DESTINATION"]
+        return cls(urlsplit(destination).netloc, os.environ.get("MLFLOW_S3_ENDPOINT_URL"))
+
+    def create(self) -> None:
+        """Create it unless it exists."""
+        if self.name not in [each["Name"] for each in self._client.list_buckets()["Buckets"]]:
+            self._client.create_bucket(Bucket=self.name)
+
+    def save(self, folder: Path) -> int:
+        """Copy every object that the folder lacks or has in another version; return how many were copied."""
+        copied = 0
+        for item in self._objects():
+            path, changed = folder / item["Key"], item["LastModified"].timestamp()
+            if path.exists() and path.stat().st_size == item["Size"] and path.stat().st_mtime == changed:
+                continue
+            with atomic_file(path) as file:
+                self._client.download_file(self.name, item["Key"], str(file))
+                os.utime(file, (changed, changed))
+            copied += 1
+        return copied
+
+    def restore(self, folder: Path) -> int:
+        """Put every file of a folder into it; return how many there were."""
+        self.create()
+        files = [path for path in sorted(folder.rglob("*")) if path.is_file()]
+        for path in files:
+            self._client.upload_file(str(path), self.name, path.relative_to(folder).as_posix())
+        return len(files)
+
+    def _objects(self) -> Iterator[dict[str, Any]]:
+        for page in self._client.get_paginator("list_objects_v2").paginate(Bucket=self.name):
+            yield from page.get("Contents", [])
+
+
+def main(arguments: list[str]) -> int:
+    """Save or restore the bucket; return the exit code, 1 if its server refused something."""
+    parser = ArgumentParser(prog="python -m operations.bucket", description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("what", choices=("save", "restore"))
+    parser.add_argument("folder", type=Path, help="Folder of the copy")
+    options = parser.parse_args(arguments)
+    bucket = Bucket.of_environment()
+    try:
+        count = (bucket.save if options.what == "save" else bucket.restore)(options.folder)
+    except (BotoCoreError, ClientError, OSError) as error:
+        sys.stderr.write(f"error: The bucket {bucket.name} cannot be copied: {first_line(error)}.\n")
+        return 1
+    sys.stdout.write(f"{count} files were copied.\n")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

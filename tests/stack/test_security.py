@@ -1,0 +1,74 @@
+"""Who gets in: nobody without a password, nobody under another name, and nobody from another machine."""
+
+import subprocess
+
+import httpx
+import psutil
+import pytest
+import yaml
+
+from tests.service_stack import CHECKOUT, ServiceStack
+from tests.stack.processes import process_of
+
+pytestmark = [pytest.mark.stack, pytest.mark.timeout(600)]
+
+
+def test_nobody_gets_in_without_a_password(team: ServiceStack) -> None:
+    """Both servers answer 401 behind the proxy, to a wrong password too, and so do their metrics."""
+    for auth in (None, ("dcgan", "a-password-that-is-wrong")):
+        assert httpx.post(f"{team.prefect}/flow_runs/filter", json={}, auth=auth).status_code == 401
+        assert httpx.get(f"{team.prefect}/metrics", auth=auth).status_code == 401
+        assert httpx.get(f"{team.mlflow}/metrics", auth=auth).status_code == 401
+        assert httpx.post(f"{team.mlflow}/api/2.0/mlflow/runs/search", json={}, auth=auth).status_code == 401
+
+
+def test_prometheus_gets_what_it_asks_for(team: ServiceStack) -> None:
+    """With the password, both have metrics at the paths of prometheus.yml."""
+    jobs = yaml.safe_load((CHECKOUT / "deploy" / "compose" / "prometheus.yml").read_text())["scrape_configs"]
+    user, _, password = team.environment["PREFECT_API_AUTH_STRING"].partition(":")
+    logins = {"prefect": (user, password), "mlflow": (user, team.environment["MLFLOW_TRACKING_PASSWORD"])}
+    addresses = {"prefect": team.prefect.removesuffix("/api"), "mlflow": team.mlflow}
+    for job in jobs:
+        name = job["job_name"]
+        answer = httpx.get(f"{addresses[name]}{job.get('metrics_path', '/metrics')}", auth=logins[name])
+        assert f"\n# TYPE {name}_" in answer.raise_for_status().text
+
+
+def test_another_name_leads_nowhere(team: ServiceStack) -> None:
+    """A name that a hostile site lets lead to this machine is answered by 421, whatever is asked."""
+    for url in (team.prefect, team.mlflow):
+        assert httpx.get(f"{url}/health", headers={"Host": "rebound.example"}).status_code == 421
+
+
+def test_only_loopback_is_listened_on(team: ServiceStack) -> None:
+    """No port of the whole stack can be reached from another machine."""
+    listening = [
+        connection.laddr.ip
+        for process in team.processes()
+        for connection in process.net_connections()
+        if connection.status == psutil.CONN_LISTEN
+    ]
+    assert len(listening) > 12
+    assert set(listening) == {"127.0.0.1"}
+
+
+def test_no_command_line_or_log_has_a_password(team: ServiceStack) -> None:
+    """Other users can read command lines, and logs are shown to others."""
+    passwords = {
+        value
+        for name, value in process_of(team, "mlflow").environ().items()
+        if name in ("AWS_SECRET_ACCESS_KEY", "MLFLOW_AUTH_ADMIN_PASSWORD", "MLFLOW_FLASK_SERVER_SECRET_KEY")
+    } | {team.environment["PREFECT_API_AUTH_STRING"].partition(":")[2]}
+    assert len(passwords) == 4
+    texts = {str(process.pid): " ".join(process.cmdline()) for process in team.processes()}
+    texts |= {path.name: path.read_text(errors="replace") for path in (team.state / "logs" / "stack").iterdir()}
+    assert texts.keys() >= {"postgres.log", "redis.log", "bucket.log", "mlflow.log", "prefect-1.log", "proxy.log"}
+    assert [name for name, text in texts.items() if any(password in text for password in passwords)] == []
+
+
+def test_the_health_check_of_the_background_services(team: ServiceStack) -> None:
+    """What compose.yaml asks of them succeeds while they live."""
+    services = yaml.safe_load((CHECKOUT / "deploy" / "compose.yaml").read_text())["services"]
+    _, *command = services["prefect-services"]["healthcheck"]["test"]
+    process = process_of(team, "services")
+    subprocess.run([process.cmdline()[0], *command[1:]], env=process.environ(), check=True)
