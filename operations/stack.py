@@ -5,7 +5,6 @@ API, its background services and MLflow's server with two workers run behind ngi
 process that ends is started again, as containers are.
 """
 
-import getpass
 import importlib.util
 import os
 import platform
@@ -355,7 +354,7 @@ def proxy_values(stack: Stack) -> dict[str, str]:
     return {
         **values,
         "PROXY_NAMES": " ".join(f"[{name}]" if ":" in name else name for name in LOOPBACK),
-        "PROXY_USER": getpass.getuser(),
+        "PROXY_USER": "root",  # whose state folder is closed to others; nginx of an ordinary user ignores this
         "PROXY_FOLDER": str(stack.folder / "nginx"),
         "PROXY_TLS_FOLDER": str(stack.folder / "nginx" / "tls"),
     }

@@ -121,7 +121,7 @@ def test_a_training_run_survives_everything(team: ServiceStack, machines: Machin
 
     place, reference = RemotePlace(tmp_path / "remote", {}, team.mlflow), Place(tmp_path / "reference", {})
     reference.run("flows.train", *(f"--{name}={value}" for name, value in PARAMETERS.items()))
-    place.root.mkdir()
+    place.temporary.mkdir(parents=True)
     assert differences(outcome(place), outcome(reference)) == []
     assert [victim for victim in victims if victim.is_running()] == []
     assert {process_of(team, name).status() for name in ("prefect", "redis")} <= {"running", "sleeping"}
