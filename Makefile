@@ -5,7 +5,7 @@
 
 .DEFAULT_GOAL := help
 .SUFFIXES:
-.PHONY: help setup train test test-slow test-e2e test-browser test-stack test-docker image check fix docs bench gpu-check licenses audit chaos ui stack deploy env lock clean
+.PHONY: help setup train test test-slow test-e2e test-long test-browser test-stack test-docker image check fix docs bench gpu-check licenses audit chaos ui stack deploy env lock clean
 
 VENV := .venv
 RUN := $(VENV)/bin/python -m
@@ -50,8 +50,9 @@ train: $(APP)  ## train, track, render and register: the whole pipeline in this 
 	  $(foreach assignment,$(call given,SET),--set '$(subst ','\'',$(assignment))') \
 	  $(call flag,SOURCE,source) $(call flag,RESUME,resume) $(call flag,DEVICE,device) $(call flag,PROMOTION,promotion) $(call given,ARGS)
 
-# A file's tests stay together, for the sake of its fixtures; each process needs up to 3.5 GB.
-PARALLEL := --numprocesses logical --maxprocesses 2 --dist loadfile
+# A file's tests stay together, for the sake of its fixtures; each process needs up to 3.5 GB. By default files with many
+# tests come first, and the longest tests, each in a file with few, last.
+PARALLEL := --numprocesses logical --maxprocesses 2 --dist loadfile --no-loadscope-reorder
 
 test: $(DEV)  ## run the default tests
 	$(RUN) pytest $(PARALLEL) -m "not slow and not e2e and not browser and not stack and not docker" $(call given,ARGS)
@@ -61,6 +62,9 @@ test-slow: $(DEV)  ## run the tests of whole processes and crashes, and those th
 
 test-e2e: $(DEV)  ## run end to end: real servers, a real worker, a real deployment
 	$(RUN) pytest $(PARALLEL) -m e2e $(call given,ARGS)
+
+test-long: $(DEV)  ## run both of these at once, which takes less time than one after the other
+	$(RUN) pytest $(PARALLEL) -m "slow or e2e" $(call given,ARGS)
 
 test-browser: $(DEV)  ## look at the pages with a real Chromium, which must be installed
 	$(RUN) pytest $(PARALLEL) -m browser $(call given,ARGS)
