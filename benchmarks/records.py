@@ -8,6 +8,7 @@ it does not matter what else the machine does meanwhile.
 
 import argparse
 import json
+import os
 import re
 import tempfile
 import time
@@ -139,6 +140,7 @@ def main() -> None:
         try:
             read_until_ready(stack)
             stack = with_passwords(stack)
+            os.environ |= stack.environment  # MLflow's client reads the passwords there
             stack.deploy()
             results = measure(stack)
         finally:
