@@ -144,7 +144,7 @@ def test_arguments(arguments, sentence, state, unchanged, error_line):
         (
             "trian",
             'Unknown command "trian". Did you mean "train"? Available commands: train, sweep, evaluate, promote, '
-            "generate, ui, deploy, env, ... See dcgan --help.",
+            "generate, ui, stack, deploy, ... See dcgan --help.",
         ),
         ("worker", "Parameter --pool requires an argument. See dcgan worker --help."),
         ("ui --port 1", "Unknown option: --port. See dcgan ui --help."),
