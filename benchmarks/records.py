@@ -1,9 +1,8 @@
 """What a training run writes into the databases and the bucket of the team stack, for docs/scaling.md.
 
-`python -m benchmarks.records` starts `make stack` on an empty state folder and trains three times through its workers:
-a few epochs, twice as many, and a few that take longer. The differences are what an epoch costs, what a minute of
-training costs (heartbeats, lease, the machine's load), and what the rest of a run costs. Only counts are published, so
-it does not matter what else the machine does meanwhile.
+`python -m benchmarks.records` starts `make stack` on an empty state folder and trains twice through its workers, a few
+epochs and more of them. The difference is what an epoch costs, with what its time costs (heartbeats, the lease, the
+machine's load); what is left is the rest of a run.
 """
 
 import argparse
@@ -20,12 +19,13 @@ from typing import Any
 import httpx
 import sqlalchemy as sa
 from mlflow import MlflowClient
+from mlflow.entities import Run
 
 from benchmarks.tables import publish
 from tests.service_stack import ServiceStack, read_until_ready, start_stack, with_passwords
 
-EPOCHS = 4
-SHORT, LONG = 512, 8192  # training images of an epoch
+FEW, MANY = 2, 6  # epochs
+IMAGES = 4096  # of an epoch
 IDLE_SECONDS = 60
 SETTLE_SECONDS = 15  # until PostgreSQL's counters and Prefect's events are written
 COUNTERS = """
@@ -78,21 +78,31 @@ class Meter:
         return Cost(counts)
 
 
-def train(stack: ServiceStack, epochs: int, max_images: int, seed: int) -> float:
-    """Train through a worker, and return the seconds that it took."""
-    began = time.monotonic()
-    changes = json.dumps({"max_images": max_images})
+def train(stack: ServiceStack, epochs: int, seed: int) -> None:
+    """Train through a worker."""
+    changes = json.dumps({"max_images": IMAGES})
     given = (f"epochs={epochs}", f"seed={seed}", "source=bundled", f"hyperparameters={changes}", "promotion=manual")
     options = [part for parameter in given for part in ("--param", parameter)]
     stack.run_prefect("deployment", "run", "dcgan/train", *options, "--watch", seconds=1800).check_returncode()
-    return time.monotonic() - began
+
+
+def last_run(stack: ServiceStack) -> Run:
+    """Return the MLflow run that began last."""
+    (run, *_) = MlflowClient(stack.mlflow).search_runs(["1"], order_by=["attributes.start_time DESC"])
+    return run
+
+
+def epoch_seconds(stack: ServiceStack) -> float:
+    """Return the mean seconds from one epoch of the last run to the next."""
+    run = last_run(stack)
+    history = MlflowClient(stack.mlflow).get_metric_history(run.info.run_id, "train/generator_loss")
+    times = sorted(metric.timestamp for metric in history)
+    return (times[-1] - times[0]) / 1000 / (len(times) - 1)
 
 
 def artifacts(stack: ServiceStack) -> Iterator[tuple[str, int]]:
-    """Yield the path and the bytes of each artifact of the run that ended last, its model's too."""
-    client = MlflowClient(stack.mlflow)
-    (run, *_) = client.search_runs(["1"], order_by=["attributes.end_time DESC"])
-    folders = [""]
+    """Yield the path and the bytes of each artifact of the last run, its model's too."""
+    client, run, folders = MlflowClient(stack.mlflow), last_run(stack), [""]
     while folders:
         for each in client.list_artifacts(run.info.run_id, folders.pop()):
             if each.is_dir:
@@ -104,30 +114,25 @@ def artifacts(stack: ServiceStack) -> Iterator[tuple[str, int]]:
 def measure(stack: ServiceStack) -> dict[str, Any]:
     """Return what an epoch, a minute and the rest of a run cost, beyond what idle servers do."""
     meter = Meter(stack)
-    train(stack, 1, SHORT, seed=0)  # prepares the data and creates the registered model
+    train(stack, epochs=1, seed=0)  # prepares the data and creates the registered model
     began, before = time.monotonic(), meter.read()
     time.sleep(IDLE_SECONDS)
     idle_minute = (meter.read() - before) * (60 / (time.monotonic() - began))
 
-    def cost_of(epochs: int, max_images: int, seed: int) -> tuple[Cost, float]:
+    def cost_of(epochs: int) -> Cost:
         start, first = time.monotonic(), meter.read()
-        seconds = train(stack, epochs, max_images, seed)
-        cost = meter.read() - first
-        return cost - idle_minute * ((time.monotonic() - start) / 60), seconds
+        train(stack, epochs, seed=epochs)
+        return meter.read() - first - idle_minute * ((time.monotonic() - start) / 60)
 
-    few, few_seconds = cost_of(EPOCHS, SHORT, 1)
-    files = dict(artifacts(stack))
-    longer, longer_seconds = cost_of(EPOCHS, LONG, 2)
-    minute = (longer - few) * (60 / (longer_seconds - few_seconds))
-    more, more_seconds = cost_of(2 * EPOCHS, SHORT, 3)
-    epoch = (more - few - minute * ((more_seconds - few_seconds) / 60)) * (1 / EPOCHS)
-    rest = few - epoch * EPOCHS - minute * (few_seconds / 60)
+    few = cost_of(FEW)
+    few_seconds, files = epoch_seconds(stack), dict(artifacts(stack))
+    epoch = (cost_of(MANY) - few) * (1 / (MANY - FEW))
     return {
-        "epochs": EPOCHS,
+        "epochs": FEW,
+        "epoch_seconds": round((few_seconds + epoch_seconds(stack)) / 2, 1),
         "idle_minute": idle_minute.rounded(),
-        "minute": minute.rounded(),
         "epoch": epoch.rounded(),
-        "rest_of_run": rest.rounded(),
+        "rest_of_run": (few - epoch * FEW).rounded(),
         "artifacts": {kind: {"objects": len(sizes), "bytes": sum(sizes)} for kind, sizes in _by_folder(files).items()},
     }
 

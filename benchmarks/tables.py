@@ -100,9 +100,7 @@ def tables() -> dict[str, Table]:
         "records": Table(("records",), list(_records(records))),
         "artifacts": Table(("records",), list(_artifacts(records))),
         "capacity": Table(("load",), list(_capacity(load))),
-        "scaling": Table(
-            ("records", "load"), list(_scaling(records, load)), "For runs of `fast` whose epochs take a minute each."
-        ),
+        "scaling": Table(("records", "load"), list(_scaling(records, load)), "For runs of `fast` with such epochs."),
         "gpu": Table(("gpu",), list(_step(gpu)), f"On one {gpu['gpus'][0]}."),
         "gpu-epochs": Table(("gpu",), list(_gpu_epochs(gpu))),
         "quality": Table(("quality",), list(_quality(quality))),
@@ -269,8 +267,8 @@ def _load(load: Results) -> Iterator[tuple[str, ...]]:
 
 
 def _records(records: Results) -> Iterator[tuple[str, ...]]:
-    parts = ("epoch", "minute", "rest_of_run", "idle_minute")
-    yield "what", "an epoch", "a minute of training", "the rest of a run", "a minute of idle servers"
+    parts = ("epoch", "rest_of_run", "idle_minute")
+    yield "what", f"an epoch of {records['epoch_seconds']:.0f} s", "the rest of a run", "a minute of idle servers"
     for name, title, unit in (
         ("mlflow requests", "requests to MLflow", 1),
         ("mlflow transactions", "transactions of MLflow", 1),
@@ -311,20 +309,22 @@ def _scaling(records: Results, load: Results) -> Iterator[tuple[str, ...]]:
         "bucket, per day",
         "MLflow's servers like the measured one",
     )
-    one = {name: records["epoch"][name] + records["minute"][name] for name in records["epoch"]}
-    rest, minutes = records["rest_of_run"], FAST.epochs + 1
-    requests = (one["mlflow requests"] + rest["mlflow requests"] / minutes) / 60
-    rows = one["mlflow rows_added"] + rest["mlflow rows_added"] / minutes
-    size = sum(files["bytes"] for files in records["artifacts"].values()) / minutes
-    transactions = sum(one[f"{name} transactions"] + rest[f"{name} transactions"] / minutes for name in DATABASES) / 60
+    seconds = records["epoch_seconds"] * FAST.epochs
+
+    def per_second(name: str) -> float:
+        return (records["epoch"][name] * FAST.epochs + records["rest_of_run"][name]) / seconds
+
+    requests, rows = per_second("mlflow requests"), per_second("mlflow rows_added")
+    transactions = sum(per_second(f"{name} transactions") for name in DATABASES)
+    size = sum(files["bytes"] for files in records["artifacts"].values()) / seconds
     capacity = load["mlflow"]["requests"] / load["seconds"]
     for runs in (1, 100, 10_000):
         yield (
             f"{runs:,}",
             f"{runs * requests:,.1f}",
             f"{runs * transactions:,.0f}",
-            f"{runs * rows * 60 * 24:,.0f}",
-            f"{runs * size * 60 * 24 / 1e9:,.0f} GB",
+            f"{runs * rows * 86400:,.0f}",
+            f"{runs * size * 86400 / 1e9:,.0f} GB",
             f"{max(1, math.ceil(runs * requests / capacity)):,}",
         )
 
