@@ -4,7 +4,6 @@
 """
 
 import json
-import math
 import os
 import platform
 import re
@@ -24,7 +23,6 @@ RESULTS = CHECKOUT / "benchmarks" / "results"
 DOCUMENTS = (CHECKOUT / "README.md", CHECKOUT / "docs" / "benchmarks.md", CHECKOUT / "docs" / "scaling.md")
 MARKED = re.compile(r"(<!-- table: ([\w-]+) -->\n).*?(<!-- end -->)", re.DOTALL)
 ROLES = ("selection", "held_out")
-DATABASES = ("mlflow", "prefect")
 
 Results = dict[str, Any]
 
@@ -83,8 +81,8 @@ def with_tables(document: Path) -> str:
 
 def tables() -> dict[str, Table]:
     """Return every table by its name, made of the files under benchmarks/results/."""
-    names = ("step", "pipeline", "scale", "rendering", "quality", "chaos", "gpu", "load", "records")
-    step, pipeline, scale, rendering, quality, chaos, gpu, load, records = map(read_results, names)
+    names = ("step", "pipeline", "scale", "rendering", "quality", "chaos", "gpu", "load")
+    step, pipeline, scale, rendering, quality, chaos, gpu, load = map(read_results, names)
     return {
         "results": Table(
             ("quality", "step", "gpu", "chaos"),
@@ -97,10 +95,7 @@ def tables() -> dict[str, Table]:
         "scale": Table(("scale",), list(_scale(scale))),
         "rendering": Table(("rendering",), list(_rendering(rendering))),
         "load": Table(("load",), list(_load(load))),
-        "records": Table(("records",), list(_records(records))),
-        "artifacts": Table(("records",), list(_artifacts(records))),
         "capacity": Table(("load",), list(_capacity(load))),
-        "scaling": Table(("records", "load"), list(_scaling(records, load)), "For runs of `fast` with such epochs."),
         "gpu": Table(("gpu",), list(_step(gpu)), f"On one {gpu['gpus'][0]}."),
         "gpu-epochs": Table(("gpu",), list(_gpu_epochs(gpu))),
         "quality": Table(("quality",), list(_quality(quality))),
@@ -266,67 +261,11 @@ def _load(load: Results) -> Iterator[tuple[str, ...]]:
         )
 
 
-def _records(records: Results) -> Iterator[tuple[str, ...]]:
-    parts = ("epoch", "rest_of_run", "idle_minute")
-    yield "what", f"an epoch of {records['epoch_seconds']:.0f} s", "the rest of a run", "a minute of idle servers"
-    for name, title, unit in (
-        ("mlflow requests", "requests to MLflow", 1),
-        ("mlflow transactions", "transactions of MLflow", 1),
-        ("mlflow rows_added", "rows added by MLflow", 1),
-        ("mlflow rows_changed", "rows changed by MLflow", 1),
-        ("mlflow bytes", "growth of MLflow's database, KB", 1024),
-        ("prefect transactions", "transactions of Prefect", 1),
-        ("prefect rows_added", "rows added by Prefect", 1),
-        ("prefect rows_changed", "rows changed by Prefect", 1),
-        ("prefect bytes", "growth of Prefect's database, KB", 1024),
-    ):
-        yield title, *(f"{max(0, records[part][name]) / unit:,.0f}" for part in parts)
-
-
-def _artifacts(records: Results) -> Iterator[tuple[str, ...]]:
-    kinds = records["artifacts"]
-    yield f"after {records['epochs']} epochs", "files", "size"
-    for kind, files in kinds.items():
-        yield f"`{kind}`", str(files["objects"]), f"{files['bytes'] / 1e6:.1f} MB"
-    total = sum(files["bytes"] for files in kinds.values()) / 1e6
-    yield "all", str(sum(files["objects"] for files in kinds.values())), f"{total:.1f} MB"
-
-
 def _capacity(load: Results) -> Iterator[tuple[str, ...]]:
     yield "what", "per second"
     for name, title in (("prefect", "lists of Prefect's flow runs"), ("mlflow", "lists of MLflow's runs")):
         yield title, f"{load[name]['requests'] / load['seconds']:.0f}"
     yield "states of flow runs", f"{load['written']['requests'] / load['flow_runs_seconds']:.0f}"
-
-
-def _scaling(records: Results, load: Results) -> Iterator[tuple[str, ...]]:
-    """Yield what each number of runs at once writes, by what an epoch and a minute cost."""
-    yield (
-        "runs at once",
-        "requests to MLflow, per second",
-        "transactions of PostgreSQL, per second",
-        "rows of MLflow, per day",
-        "bucket, per day",
-        "MLflow's servers like the measured one",
-    )
-    seconds = records["epoch_seconds"] * FAST.epochs
-
-    def per_second(name: str) -> float:
-        return (records["epoch"][name] * FAST.epochs + records["rest_of_run"][name]) / seconds
-
-    requests, rows = per_second("mlflow requests"), per_second("mlflow rows_added")
-    transactions = sum(per_second(f"{name} transactions") for name in DATABASES)
-    size = sum(files["bytes"] for files in records["artifacts"].values()) / seconds
-    capacity = load["mlflow"]["requests"] / load["seconds"]
-    for runs in (1, 100, 10_000):
-        yield (
-            f"{runs:,}",
-            f"{runs * requests:,.1f}",
-            f"{runs * transactions:,.0f}",
-            f"{runs * rows * 86400:,.0f}",
-            f"{runs * size * 86400 / 1e9:,.0f} GB",
-            f"{max(1, math.ceil(runs * requests / capacity)):,}",
-        )
 
 
 def _gpu_epochs(gpu: Results) -> Iterator[tuple[str, ...]]:
