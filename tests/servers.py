@@ -17,6 +17,7 @@ import httpx
 from operations.servers import Address
 from operations.supervisor import Supervisor
 from tests.service_stack import CHECKOUT, free_port
+from tracking.database_template import copy_template
 
 PATIENCE_SECONDS = 180
 
@@ -76,6 +77,7 @@ def mlflow_server(folder: Path, *arguments: str) -> Iterator[tuple[Server, str]]
     """Yield an MLflow server that keeps everything in a folder, artifacts behind itself, and its address."""
     port = free_port()
     url = f"http://127.0.0.1:{port}"
+    copy_template("mlflow", folder / "mlflow.db")  # migrations take seconds
     store = (
         "--backend-store-uri",
         f"sqlite:///{folder / 'mlflow.db'}",
@@ -100,6 +102,7 @@ def prefect_api(folder: Path, **environment: str) -> Iterator[tuple[Server, str]
     """Yield a Prefect server that keeps everything in a folder, and the address of its API."""
     port = free_port()
     url = f"http://127.0.0.1:{port}/api"
+    copy_template("prefect", folder / "prefect.db")
     command = ["prefect", "server", "start", "--host", "127.0.0.1", "--port", str(port)]
     environment = {"PREFECT_HOME": str(folder), **environment}
     yield from _served(Server(command, f"{url}/health", environment, folder / "prefect.log"), url)

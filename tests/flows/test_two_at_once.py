@@ -13,24 +13,23 @@ from tracking.metrics import metric_name
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
 
 
-@pytest.mark.parametrize("seeds", [(1, 2), (1, 1)], ids=["different seeds", "equal seeds"])
-def test_two_training_runs_at_once(seeds, small_folder, tmp_path):
-    """Each has its own run, with every epoch once, and its own version; equal seeds end in equal bits."""
+def test_two_training_runs_at_once(small_folder, tmp_path):
+    """Each has its own run, with every epoch once, and its own version; with the same seed they end in equal bits."""
     state = tmp_path / "state"
     files = [tmp_path / f"{number}.json" for number in range(2)]
     with ExitStack() as stack:
         processes = [
             stack.enter_context(
-                train_process(state, "--seed", str(seed), "--source", str(small_folder), "--summary", str(file))
+                train_process(state, "--seed", "1", "--source", str(small_folder), "--summary", str(file))
             )
-            for seed, file in zip(seeds, files, strict=True)
+            for file in files
         ]
         logs = [process.stderr.read() for process in processes]
         assert [process.wait() for process in processes] == [0, 0], "\n".join(logs)
     summaries = [json.loads(file.read_text()) for file in files]
     assert {summary["model_version"] for summary in summaries} == {1, 2}
     assert len({summary["run_id"] for summary in summaries}) == 2
-    assert len({summary["weights_sha256"] for summary in summaries}) == len(set(seeds))
+    assert len({summary["weights_sha256"] for summary in summaries}) == 1
     client = MlflowClient(f"sqlite:///{state / 'mlflow.db'}")
     for summary in summaries:
         run = client.get_run(summary["run_id"])
