@@ -157,7 +157,7 @@ KILLED_TRAINING = """
 
 @pytest.mark.slow
 def test_a_killed_training_run_resumes_exactly_from_mlflow(pipeline, state, tmp_path):
-    """Killed by SIGKILL, its states on the disk lost, the MLflow run resumes and ends in an uninterrupted one's bits."""
+    """Killed, its states on the disk lost, the MLflow run resumes and ends in the bits of an uninterrupted one."""
     dataset = pipeline.prepare()
     configuration = pipeline.configuration(dataset, epochs=4)
     *_, reference = epoch_reports(configuration, np.concatenate(list(dataset.train.blocks())))
