@@ -6,6 +6,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -145,11 +146,12 @@ def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServiceStack]:
     stack.process.communicate(timeout=120)
 
 
-def wait_until(what: str, ready: Callable[[], object]) -> object:
-    """Return the result of `ready` as soon as it is true, on a busy machine too."""
+def wait_until(what: str, ready: Callable[[], object]) -> Any:
+    """Return the result of `ready` as soon as it is true; a server that does not answer is asked again."""
     deadline = time.monotonic() + PATIENCE_SECONDS
     while time.monotonic() < deadline:
-        if result := ready():
-            return result
+        with suppress(httpx.TransportError):
+            if result := ready():
+                return result
         time.sleep(0.2)
     raise AssertionError(f"waited in vain for {what}")

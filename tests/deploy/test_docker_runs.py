@@ -9,10 +9,10 @@ import tarfile
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 from uuid import uuid4
 
 import docker
-import httpx
 import pytest
 from docker.models.containers import Container
 from mlflow import MlflowClient
@@ -54,10 +54,9 @@ class Machine:
         assert done.returncode == 0, done.stderr
         return next(word for word in done.stdout.split() if len(word) == 36 and word.count("-") == 4)
 
-    def flow_run(self, flow_run: str) -> dict[str, object]:
+    def flow_run(self, flow_run: str) -> dict[str, Any]:
         """Return what Prefect's server knows about a flow run."""
-        answer = httpx.get(f"{self.stack.prefect}/flow_runs/{flow_run}", auth=PREFECT_LOGIN, timeout=30)
-        return dict(answer.raise_for_status().json())
+        return self.stack.ask(f"flow_runs/{flow_run}")
 
     def end(self, flow_run: str) -> tuple[str, str]:
         """Return the type and message of the state in which a flow run ends."""
@@ -66,9 +65,7 @@ class Machine:
 
     def states(self, flow_run: str) -> list[str]:
         """Return the types of all states that a flow run had, in their order."""
-        query = {"flow_run_id": flow_run}
-        answer = httpx.get(f"{self.stack.prefect}/flow_run_states/", params=query, auth=PREFECT_LOGIN, timeout=30)
-        return [state["type"] for state in answer.raise_for_status().json()]
+        return [state["type"] for state in self.stack.ask(f"flow_run_states/?flow_run_id={flow_run}")]
 
     def containers(self, flow_run: str) -> list[Container]:
         """Return the containers of a flow run."""
