@@ -58,6 +58,13 @@ class LeaseLostError(DcganError):
         self.same_flow_run = same_flow_run
 
 
+def failure(error: DcganError | OSError) -> str:
+    """Return the sentence about a failure that its user can mend, without credentials."""
+    if isinstance(error, DcganError):
+        return mask_credentials(str(error))
+    return f"{error.filename or 'A file'} cannot be used: {error.strerror or error}."  # a full disk, a closed folder
+
+
 def mask_credentials(text: str) -> str:
     """Return `text` with the user, password and query of every URL replaced by ***."""
     masked = re.sub(r"(?<=://)[^\s]*@", "***@", text)

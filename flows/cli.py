@@ -25,7 +25,7 @@ from prefect.exceptions import ObjectNotFound, TerminationSignal
 from prefect.settings import PREFECT_API_URL
 from pydantic import TypeAdapter, ValidationError
 
-from dcgan.errors import ConfigurationError, DcganError, invalid_value, mask_credentials
+from dcgan.errors import ConfigurationError, DcganError, failure, invalid_value, mask_credentials
 from dcgan.files import atomic_file, require_writable
 from flows import evaluate, generate, promote, sweep, train
 from flows.hyperparameters import with_recipe_files
@@ -320,12 +320,10 @@ def _problem(error: CycloptsError) -> str:
 
 def _reason(error: Exception) -> str:
     """Return the sentence for a failure."""
-    if isinstance(error, DcganError):
-        return mask_credentials(str(error))
+    if isinstance(error, DcganError | OSError):
+        return failure(error)
     if isinstance(error, httpx.TransportError | httpx.HTTPStatusError | ObjectNotFound):
         return _without_prefect(error)
-    if isinstance(error, OSError):  # a full disk, a folder that cannot be written
-        return f"{error.filename or 'A file'} cannot be used: {error.strerror or error}."
     return mask_credentials(f"Unexpected {type(error).__name__}: {error}")
 
 
@@ -335,7 +333,7 @@ def _without_prefect(error: httpx.HTTPError | ObjectNotFound) -> str:
     cause: BaseException | None = error
     while cause:
         if isinstance(cause, DcganError):
-            return mask_credentials(str(cause))
+            return failure(cause)
         cause = cause.__cause__ or cause.__context__
     return (
         f"The Prefect API {mask_credentials(str(PREFECT_API_URL.value()))} {_what_prefect_did(error)}, so it does not "

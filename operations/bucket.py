@@ -13,10 +13,13 @@ from typing import Any
 from urllib.parse import urlsplit
 
 import boto3
+from boto3.exceptions import Boto3Error
 from botocore.config import Config
 from botocore.exceptions import BotoCoreError, ClientError
 
+from dcgan.errors import ConfigurationError
 from dcgan.files import atomic_file, first_line
+from operations.command import print_line, run_operation
 
 
 class Bucket:
@@ -43,10 +46,14 @@ class Bucket:
             self._client.create_bucket(Bucket=self.name)
 
     def save(self, folder: Path) -> int:
-        """Copy every object that the folder lacks or has in another version; return how many were copied."""
+        """Copy every object that the folder lacks or has in another version; return how many were copied.
+
+        Raises:
+            ConfigurationError: The name of an object leads out of the folder.
+        """
         copied = 0
         for item in self._objects():
-            path, changed = folder / item["Key"], item["LastModified"].timestamp()
+            path, changed = path_in(folder, item["Key"]), item["LastModified"].timestamp()
             if path.exists() and path.stat().st_size == item["Size"] and path.stat().st_mtime == changed:
                 continue
             with atomic_file(path) as file:
@@ -68,20 +75,33 @@ class Bucket:
             yield from page.get("Contents", [])
 
 
+def path_in(folder: Path, key: str) -> Path:
+    """Return the path of an object in a folder.
+
+    Raises:
+        ConfigurationError: The object's name leads out of the folder.
+    """
+    if key.startswith("/") or ".." in Path(key).parts:
+        raise ConfigurationError(f"The object {key!r} cannot be a file in {folder}; expected a relative path.")
+    return folder / key
+
+
 def main(arguments: list[str]) -> int:
-    """Save or restore the bucket; return the exit code, 1 if its server refused something."""
+    """Save or restore the bucket; return the exit code."""
     parser = ArgumentParser(prog="python -m operations.bucket", description=(__doc__ or "").splitlines()[0])
     parser.add_argument("what", choices=("save", "restore"))
     parser.add_argument("folder", type=Path, help="Folder of the copy")
     options = parser.parse_args(arguments)
-    bucket = Bucket.of_environment()
-    try:
-        count = (bucket.save if options.what == "save" else bucket.restore)(options.folder)
-    except (BotoCoreError, ClientError, OSError) as error:
-        sys.stderr.write(f"error: The bucket {bucket.name} cannot be copied: {first_line(error)}.\n")
-        return 1
-    sys.stdout.write(f"{count} files were copied.\n")
-    return 0
+
+    def body() -> None:
+        bucket = Bucket.of_environment()
+        try:
+            count = (bucket.save if options.what == "save" else bucket.restore)(options.folder)
+        except (Boto3Error, BotoCoreError, ClientError) as error:
+            raise ConfigurationError(f"The bucket {bucket.name} cannot be copied: {first_line(error)}.") from None
+        print_line(f"{count} files were copied.")
+
+    return run_operation(body)
 
 
 if __name__ == "__main__":

@@ -6,8 +6,9 @@ from collections.abc import Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 
-from dcgan.errors import ConfigurationError, DcganError
+from dcgan.errors import ConfigurationError
 from dcgan.files import atomic_file, require_writable
+from operations.command import print_line, run_operation
 from tasks.settings import quiet_imports, read_settings
 
 with quiet_imports():
@@ -46,18 +47,13 @@ def compare(names: Sequence[str], output: Path | None) -> Path:
 
 
 def main(arguments: list[str]) -> int:
-    """Compare and print the page's path; return the exit code, 1 if that is impossible."""
+    """Compare and print the page's path; return the exit code."""
     parser = ArgumentParser(prog="dcgan compare", description=__doc__)
     parser.add_argument("runs", nargs="+", metavar="RUN", help="Id or name of a run, or number or alias of a version")
     parser.add_argument("--output", type=Path, help="File to write")
     options = parser.parse_args(arguments)
-    try:
-        path = compare(options.runs, options.output and options.output.expanduser().absolute())
-    except (DcganError, OSError) as error:
-        sys.stderr.write(f"error: {error}\n")
-        return 1
-    sys.stdout.write(f"{path}\n")
-    return 0
+    output = options.output and options.output.expanduser().absolute()
+    return run_operation(lambda: print_line(compare(options.runs, output)))
 
 
 if __name__ == "__main__":

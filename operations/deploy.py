@@ -28,6 +28,7 @@ from prefect.workers.process import ProcessWorker
 from pydantic import TypeAdapter
 
 from dcgan.errors import DcganError
+from operations.command import print_line, run_operation
 from operations.servers import DOCKER_POOL, POOLS, ServerSettings, prefect_client
 from tasks.settings import CHECKOUT
 from tasks.workers import has_worker
@@ -227,7 +228,7 @@ def _automations(written: Any) -> list[AutomationCore]:
 
 
 def main(arguments: list[str]) -> int:
-    """Deploy to the Prefect server that runs; return the exit code, 1 if something failed."""
+    """Deploy to the Prefect server that runs; return the exit code."""
     parser = ArgumentParser(prog="dcgan deploy", description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--notify", help="block that tells of failed runs and new champions, as slack-webhook/NAME")
     pools = parser.add_mutually_exclusive_group()
@@ -235,16 +236,15 @@ def main(arguments: list[str]) -> int:
         help_text = f"deploy to the pool {pool.name} (docs/{pool.type}.md)"
         pools.add_argument(f"--{pool.type}", dest="pool", action="store_const", const=pool, help=help_text)
     options = parser.parse_args(arguments)
-    settings = ServerSettings()
-    try:
+
+    def body() -> None:
+        settings = ServerSettings()
         without_worker = deploy(settings, options.notify, options.pool)
-    except DcganError as error:
-        sys.stderr.write(f"error: {error}\n")
-        return 1
-    sys.stdout.write(f"Deployed to {settings.prefect.url}; `prefect deployment ls` lists the deployments.\n")
-    for name in without_worker:
-        sys.stdout.write(f"No worker of the pool {name} is online; its flow runs wait until one is started.\n")
-    return 0
+        print_line(f"Deployed to {settings.prefect.url}; `prefect deployment ls` lists the deployments.")
+        for name in without_worker:
+            print_line(f"No worker of the pool {name} is online; its flow runs wait until one is started.")
+
+    return run_operation(body)
 
 
 if __name__ == "__main__":

@@ -6,7 +6,7 @@ import sys
 from argparse import ArgumentParser
 from pathlib import Path
 
-from dcgan.errors import DcganError
+from operations.command import print_line, run_operation
 from operations.servers import ServerSettings, worker_environment
 
 NAMES = (
@@ -34,14 +34,9 @@ def exports(settings: ServerSettings) -> list[str]:
 
 
 def main(arguments: list[str]) -> int:
-    """Print the exports; return the exit code, 1 if a setting is unusable."""
+    """Print the exports; return the exit code."""
     ArgumentParser(prog="dcgan env", description=__doc__).parse_args(arguments)
-    try:
-        sys.stdout.write("\n".join(exports(ServerSettings())) + "\n")
-    except DcganError as error:
-        sys.stderr.write(f"error: {error}\n")
-        return 1
-    return 0
+    return run_operation(lambda: print_line("\n".join(exports(ServerSettings()))))
 
 
 if __name__ == "__main__":

@@ -4,7 +4,8 @@ import sys
 from argparse import ArgumentParser
 from pathlib import Path
 
-from dcgan.errors import ConfigurationError, DcganError
+from dcgan.errors import ConfigurationError
+from operations.command import print_line, run_operation
 from tasks.settings import quiet_imports, read_settings
 
 with quiet_imports():
@@ -25,21 +26,16 @@ def export(version: str, out: Path) -> None:
     store = open_context(read_settings()).store
     found = resolve(store, version)
     export_generator(load_network(store, found), out)
-    sys.stdout.write(f"Version {found.number} is a SavedModel in {out}, and an ONNX file in {out / ONNX_FILE}.\n")
+    print_line(f"Version {found.number} is a SavedModel in {out}, and an ONNX file in {out / ONNX_FILE}.")
 
 
 def main(arguments: list[str]) -> int:
-    """Export; return the exit code, 1 if that is impossible."""
+    """Export; return the exit code."""
     parser = ArgumentParser(prog="dcgan export", description=__doc__)
     parser.add_argument("out", type=Path, help="Folder to write, which must not exist")
     parser.add_argument("--version", default="champion", help="Number or alias of the version")
     options = parser.parse_args(arguments)
-    try:
-        export(options.version, options.out.expanduser().absolute())
-    except (DcganError, OSError) as error:
-        sys.stderr.write(f"error: {error}\n")
-        return 1
-    return 0
+    return run_operation(lambda: export(options.version, options.out.expanduser().absolute()))
 
 
 if __name__ == "__main__":

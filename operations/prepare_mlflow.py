@@ -10,23 +10,26 @@ from configparser import ConfigParser
 from botocore.exceptions import BotoCoreError, ClientError
 from sqlalchemy.exc import SQLAlchemyError
 
-from dcgan.errors import mask_credentials
+from dcgan.errors import ConfigurationError
 from dcgan.files import first_line
 from operations.bucket import Bucket
+from operations.command import run_operation
 from tracking.server_databases import prepare_databases
 
 
 def main() -> int:
-    """Prepare what MLflow's server needs; return the exit code, 1 if a server refused something."""
-    config = ConfigParser()
-    config.read(os.environ["MLFLOW_AUTH_CONFIG_PATH"], encoding="utf-8")
-    try:
-        Bucket.of_environment().create()
-        prepare_databases(os.environ["MLFLOW_BACKEND_STORE_URI"], config["mlflow"]["database_uri"])
-    except (BotoCoreError, ClientError, SQLAlchemyError) as error:
-        sys.stderr.write(f"error: {mask_credentials(first_line(error))}\n")
-        return 1
-    return 0
+    """Prepare what MLflow's server needs; return the exit code."""
+
+    def body() -> None:
+        config = ConfigParser()
+        config.read(os.environ["MLFLOW_AUTH_CONFIG_PATH"], encoding="utf-8")
+        try:
+            Bucket.of_environment().create()
+            prepare_databases(os.environ["MLFLOW_BACKEND_STORE_URI"], config["mlflow"]["database_uri"])
+        except (BotoCoreError, ClientError, SQLAlchemyError) as error:
+            raise ConfigurationError(f"What MLflow's server needs cannot be prepared: {first_line(error)}.") from None
+
+    return run_operation(body)
 
 
 if __name__ == "__main__":

@@ -19,6 +19,7 @@ from rich.filesize import decimal
 from dcgan.errors import ConfigurationError, DataError, DcganError, LeaseLostError, mask_credentials
 from dcgan.files import TEMPORARY_PREFIX, exclusive_lock, leftovers, remove_folder, remove_leftover
 from dcgan.training.run_folder import RunFolder
+from operations.command import print_line, run_operation
 from tasks.context import Context, open_context
 from tasks.download import read_record
 from tasks.settings import Settings, read_settings
@@ -36,7 +37,7 @@ from tracking.retention import (
 from tracking.tags import CHECKPOINTS
 
 Outcome = Literal["removed", "in use", "failed"]
-DONE, FAILED, INTERRUPTED = 0, 1, 130
+INTERRUPTED = 130
 DAY_SECONDS = 86_400.0  # for so long, data and temporary files may be in use although nothing refers to them
 
 
@@ -93,19 +94,19 @@ def prune(context: Context, *, delete: bool, older_than_days: int = 0) -> bool:
         found, unknown = find_surplus(context, older_than_days)
         outcomes = [_show_and_remove(surplus, delete=delete) for surplus in found]
     for path in unknown:
-        _print(f"{path} stays, and so does all data: the MLflow store does not know its run.")
+        print_line(f"{path} stays, and so does all data: the MLflow store does not know its run.")
     removed = sum(surplus.size for surplus, outcome in zip(found, outcomes, strict=True) if outcome == "removed")
     if not found:
-        _print("There is nothing to remove.")
+        print_line("There is nothing to remove.")
     else:
         done = "removed" if delete else "can be removed: dcgan prune --delete does it"
-        _print(f"{decimal(removed)} {done}.")
+        print_line(f"{decimal(removed)} {done}.")
     return "failed" not in outcomes
 
 
 def _show_and_remove(surplus: Surplus, *, delete: bool) -> Outcome:
     """Print a line, and return what becomes of it, or would."""
-    _print(f"{decimal(surplus.size):>9}  {surplus.what:<21}  {surplus.where}")
+    print_line(f"{decimal(surplus.size):>9}  {surplus.what:<21}  {surplus.where}")
     try:
         if delete:
             surplus.remove()
@@ -243,10 +244,6 @@ def _stats(path: Path) -> Iterator[os.stat_result]:
             yield each.lstat()
 
 
-def _print(line: str) -> None:
-    sys.stdout.write(f"{line}\n")
-
-
 def _days(text: str) -> int:
     if not text.isdecimal():
         raise ArgumentTypeError(f"{text!r} is no number of days; expected one from 0")
@@ -254,17 +251,17 @@ def _days(text: str) -> int:
 
 
 def main(arguments: list[str]) -> int:
-    """Prune; return the exit code, 1 if that is impossible."""
+    """Prune; return the exit code."""
     parser = ArgumentParser(prog="dcgan prune", description=__doc__)
     parser.add_argument("--delete", action="store_true", help="Remove it; without, it is only shown")
     parser.add_argument("--older-than", type=_days, default=0, metavar="DAYS", help="Leave runs that ended later alone")
     options = parser.parse_args(arguments)
+
+    def body() -> bool:
+        return prune(open_context(read_settings()), delete=options.delete, older_than_days=options.older_than)
+
     try:
-        context = open_context(read_settings())
-        return DONE if prune(context, delete=options.delete, older_than_days=options.older_than) else FAILED
-    except (DcganError, OSError) as error:
-        sys.stderr.write(f"error: {error}\n")
-        return FAILED
+        return run_operation(body)
     except KeyboardInterrupt:
         sys.stderr.write("Interrupted. The same command removes the rest.\n")
         return INTERRUPTED

@@ -3,7 +3,8 @@
 import sys
 from argparse import ArgumentParser
 
-from dcgan.errors import ConfigurationError, DcganError
+from dcgan.errors import ConfigurationError
+from operations.command import print_line, run_operation
 from operations.servers import ServerSettings
 from tasks.settings import quiet_imports
 from tracking.artifact_addresses import are_in_folder, put_behind_server
@@ -40,14 +41,9 @@ def serve_artifacts(settings: ServerSettings) -> str:
 
 
 def main(arguments: list[str]) -> int:
-    """Put the artifacts behind the server; return the exit code, 1 if that is impossible."""
+    """Put the artifacts behind the server; return the exit code."""
     ArgumentParser(prog="dcgan serve-artifacts", description=__doc__).parse_args(arguments)
-    try:
-        sys.stdout.write(f"{serve_artifacts(ServerSettings())}\n")
-    except DcganError as error:
-        sys.stderr.write(f"error: {error}\n")
-        return 1
-    return 0
+    return run_operation(lambda: print_line(serve_artifacts(ServerSettings())))
 
 
 if __name__ == "__main__":

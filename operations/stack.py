@@ -26,10 +26,10 @@ from pathlib import Path
 
 import httpx
 from pydantic import BaseModel, ConfigDict, Field, SecretStr
-from rich.console import Console
 
-from dcgan.errors import ConfigurationError, DcganError
+from dcgan.errors import ConfigurationError
 from dcgan.files import atomic_file
+from operations.command import print_line, run_operation
 from operations.env import exports
 from operations.servers import (
     LOOPBACK,
@@ -41,7 +41,7 @@ from operations.servers import (
     worker_environment,
     worker_is_online,
 )
-from operations.supervisor import Role, StopRequestedError, Supervisor, stop_on_signals
+from operations.supervisor import Role, Supervisor, supervised
 from tasks.settings import CHECKOUT
 from tracking.tags import TRAINING_VIEW
 
@@ -511,34 +511,22 @@ Ctrl-C stops everything."""
 
 
 def main(arguments: list[str]) -> int:
-    """Run the stack until a signal comes; return the exit code, 1 if something failed."""
+    """Run the stack until a signal comes; return the exit code."""
     ArgumentParser(prog="dcgan stack", description=(__doc__ or "").splitlines()[0]).parse_args(arguments)
-    console = Console(soft_wrap=True, highlight=False)
-    settings = ServerSettings()
-    with stop_on_signals() as stop:
-        try:
+
+    def body() -> None:
+        settings = ServerSettings()
+        with supervised(settings.logs / "stack") as supervisor:
             stack = build_stack(settings)
             write_files(stack)
-            supervisor = Supervisor(settings.logs / "stack", stop)
-            console.print("Starting PostgreSQL, Redis, S3, Prefect and MLflow, which takes about a minute.")
-            try:
-                with suppress(StopRequestedError):
-                    start_stores(stack, supervisor)
-                    start_servers(stack, supervisor)
-                    start_workers(stack, supervisor)
-                    console.print(welcome(stack))
-                    supervisor.watch()
-            finally:
-                if supervisor.flow_runs():
-                    console.print("Stopping; flow runs first.")
-                supervisor.stop()
-        except DcganError as error:
-            sys.stderr.write(f"error: {error}\n")
-            return 1
-        except OSError as error:  # a full disk, a folder that cannot be written
-            sys.stderr.write(f"error: {error.filename or 'A file'} cannot be used: {error.strerror or error}.\n")
-            return 1
-    return 0
+            print_line("Starting PostgreSQL, Redis, S3, Prefect and MLflow, which takes about a minute.")
+            start_stores(stack, supervisor)
+            start_servers(stack, supervisor)
+            start_workers(stack, supervisor)
+            print_line(welcome(stack))
+            supervisor.watch()
+
+    return run_operation(body)
 
 
 def _inherited() -> dict[str, str]:

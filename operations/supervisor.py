@@ -17,6 +17,7 @@ from threading import Event
 import psutil
 
 from dcgan.errors import DcganError
+from operations.command import print_line
 from tasks.settings import CHECKOUT
 
 POLL_SECONDS = 0.2
@@ -207,6 +208,24 @@ class Supervisor:
             with suppress(psutil.NoSuchProcess):
                 process.kill()
         psutil.wait_procs(alive, timeout=self._grace_seconds)
+
+
+@contextmanager
+def supervised(logs: Path) -> Iterator[Supervisor]:
+    """Yield a supervisor while the body runs, which SIGINT and SIGTERM end; then stop everything that it started.
+
+    Args:
+        logs: The folder of the logs.
+    """
+    with stop_on_signals() as stop:
+        supervisor = Supervisor(logs, stop)
+        try:
+            with suppress(StopRequestedError):
+                yield supervisor
+        finally:
+            if supervisor.flow_runs():
+                print_line("Stopping; flow runs first.")
+            supervisor.stop()
 
 
 @contextmanager

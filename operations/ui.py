@@ -4,13 +4,11 @@ import platform
 import shlex
 import sys
 from argparse import ArgumentParser
-from contextlib import suppress
 from datetime import UTC, datetime
 from functools import partial
 
-from rich.console import Console
-
-from dcgan.errors import DcganError, mask_credentials
+from dcgan.errors import mask_credentials
+from operations.command import print_line, run_operation
 from operations.servers import (
     POOLS,
     ServerSettings,
@@ -24,7 +22,7 @@ from operations.servers import (
     worker_environment,
     worker_is_online,
 )
-from operations.supervisor import Role, StopRequestedError, Supervisor, stop_on_signals
+from operations.supervisor import Role, Supervisor, supervised
 from tracking.tags import TRAINING_VIEW
 
 START_SECONDS = 180.0
@@ -83,33 +81,24 @@ Ctrl-C stops everything."""
 
 
 def main(arguments: list[str]) -> int:
-    """Run the servers and workers until a signal comes; return the exit code, 1 if something failed."""
+    """Run the servers and workers until a signal comes; return the exit code."""
     ArgumentParser(prog="dcgan ui", description=__doc__).parse_args(arguments)
-    console = Console(soft_wrap=True, highlight=False)
-    settings = ServerSettings()
-    with stop_on_signals() as stop:
-        try:
-            supervisor = Supervisor(settings.logs, stop)
+
+    def body() -> None:
+        settings = ServerSettings()
+        with supervised(settings.logs) as supervisor:
             require_passwords(settings)
             require_reachable_artifacts(settings)
             for address in (settings.prefect, settings.mlflow):
                 if address.is_local:
                     address.require_free_port()
-            console.print("Starting Prefect's and MLflow's servers, which takes about half a minute.")
-            try:
-                with suppress(StopRequestedError):
-                    start_servers(settings, supervisor)
-                    start_workers(settings, supervisor)
-                    console.print(welcome(settings))
-                    supervisor.watch()
-            finally:
-                if supervisor.flow_runs():
-                    console.print("Stopping; flow runs first.")
-                supervisor.stop()
-        except DcganError as error:
-            sys.stderr.write(f"error: {error}\n")
-            return 1
-    return 0
+            print_line("Starting Prefect's and MLflow's servers, which takes about half a minute.")
+            start_servers(settings, supervisor)
+            start_workers(settings, supervisor)
+            print_line(welcome(settings))
+            supervisor.watch()
+
+    return run_operation(body)
 
 
 if __name__ == "__main__":

@@ -1,8 +1,9 @@
-"""Prefect's server as `make ui` starts it, and a real Chromium to look at it."""
+"""Settings of servers, Prefect's server as `make ui` starts it, and a real Chromium to look at it."""
 
 import os
 import shutil
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 from playwright.sync_api import Page, sync_playwright
@@ -12,6 +13,15 @@ from tests.servers import running
 from tests.service_stack import free_port
 
 PATIENCE_MS = 30_000
+
+
+@pytest.fixture
+def settings(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> ServerSettings:
+    """Return settings of servers on free ports over an empty state folder."""
+    monkeypatch.setenv("DCGAN_STATE", str(tmp_path / "state"))
+    monkeypatch.setenv("PREFECT_API_URL", f"http://127.0.0.1:{free_port()}/api")
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"http://127.0.0.1:{free_port()}")
+    return ServerSettings()
 
 
 @pytest.fixture

@@ -17,21 +17,11 @@ from operations.deploy import deploy
 from operations.servers import ServerSettings, worker_command, worker_environment
 from operations.supervisor import Role, Service, Supervisor
 from operations.ui import start_servers
-from tests.service_stack import free_port
 
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(900)]
 
 EPOCHS = 6
 SILENCE_SECONDS = 240  # two minutes without a heartbeat, and the server's own clock
-
-
-@pytest.fixture
-def settings(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> ServerSettings:
-    """Return settings of servers on free ports over an empty state folder."""
-    monkeypatch.setenv("DCGAN_STATE", str(tmp_path / "state"))
-    monkeypatch.setenv("PREFECT_API_URL", f"http://127.0.0.1:{free_port()}/api")
-    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"http://127.0.0.1:{free_port()}")
-    return ServerSettings()
 
 
 @pytest.fixture

@@ -20,15 +20,6 @@ TEMPLATE = CHECKOUT / "deploy" / "compose" / "nginx.conf.template"
 
 
 @pytest.fixture
-def settings(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> ServerSettings:
-    """Return settings of free ports and an empty state folder."""
-    monkeypatch.setenv("DCGAN_STATE", str(tmp_path / "state"))
-    monkeypatch.setenv("PREFECT_API_URL", f"http://127.0.0.1:{free_port()}/api")
-    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"http://127.0.0.1:{free_port()}")
-    return ServerSettings()
-
-
-@pytest.fixture
 def programs(monkeypatch: pytest.MonkeyPatch) -> None:
     """Let every program be found: what is tested needs none of them."""
     monkeypatch.setattr(stack, "find_programs", lambda: dict.fromkeys(stack.PROGRAMS, "/bin/true"))
