@@ -17,7 +17,7 @@ import numpy as np
 import tensorflow as tf
 from rich.console import Console
 
-from benchmarks.step import PROJECT, TORCH_PYTHON, Variant, measure
+from benchmarks.step import BFLOAT16, MATRIX_PRODUCT, PROJECT, TORCH_PYTHON, Variant, measure
 from benchmarks.tables import publish
 from benchmarks.worker import CHECKOUT
 from dcgan.data.idx import TEST, TRAIN, MnistFile, idx_sha256, read_images, read_labels
@@ -60,12 +60,12 @@ def variants() -> list[Variant]:
     torch = sys.executable if find_spec("torch") else TORCH_PYTHON
     found = [
         Variant(PROJECT, "project", {}, arguments=("gpu",)),
-        Variant(f"{PROJECT}, bfloat16", "project", {}, arguments=("gpu", "mixed_bfloat16")),
+        Variant(PROJECT + BFLOAT16, "project", {}, arguments=("gpu", "mixed_bfloat16")),
         Variant("Keras", "keras_port", {}),
-        Variant("Keras, bfloat16", "keras_port", {}, arguments=("mixed_bfloat16",)),
+        Variant("Keras" + BFLOAT16, "keras_port", {}, arguments=("mixed_bfloat16",)),
         Variant("PyTorch", "torch_port", {}, torch, ("cuda",)),
-        Variant("PyTorch, bfloat16", "torch_port", {}, torch, ("cuda", "bfloat16")),
-        Variant("matrix product", "matrix_product", {}),
+        Variant("PyTorch" + BFLOAT16, "torch_port", {}, torch, ("cuda", "bfloat16")),
+        Variant(MATRIX_PRODUCT, "matrix_product", {}),
     ]
     return [variant for variant in found if Path(variant.python).exists()]
 

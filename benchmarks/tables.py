@@ -166,7 +166,9 @@ def _speedups(results: Results, keras: str) -> str:
     for recipe, measured in results["recipes"].items():
         if measured["batch_size"] != RECIPES[recipe].batch_size:
             continue
-        speedups = {name: variant["speedup_of_this_project"] for name, variant in measured["variants"].items()}
+        speedups = {
+            name: variant["speedup_of_this_project"]["float32"] for name, variant in measured["variants"].items()
+        }
         parts.append(f"`{recipe}`: {speedups[keras]:.2f}× Keras, {speedups['PyTorch']:.2f}× PyTorch")
     return "; ".join(parts)
 
@@ -190,11 +192,13 @@ def _times_note(pipeline: Results, step: Results) -> str:
 
 
 def _step(step: Results) -> Iterator[tuple[str, ...]]:
-    yield "what", "recipe, batch", "images/s", "speed-up"
-    for recipe, measured in step["recipes"].items():
+    recipes = step["recipes"]
+    precisions = next(iter(recipes.values()))["variants"]["this project"]["speedup_of_this_project"]
+    yield "what", "recipe, batch", "images/s", *(f"speed-up in {precision}" for precision in precisions)
+    for recipe, measured in recipes.items():
         for name, variant in measured["variants"].items():
-            speed, speedup = variant["images_per_second"], variant["speedup_of_this_project"]
-            yield name, f"`{recipe}`, {measured['batch_size']}", f"{speed:.0f}", f"{speedup:.2f}×"
+            speedups = (f"{speedup:.2f}×" for speedup in variant["speedup_of_this_project"].values())
+            yield name, f"`{recipe}`, {measured['batch_size']}", f"{variant['images_per_second']:.0f}", *speedups
 
 
 def _pipeline(pipeline: Results) -> Iterator[tuple[str, ...]]:

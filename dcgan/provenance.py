@@ -11,7 +11,7 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, field_validator
 
 from dcgan.recipe import Recipe
 
@@ -29,9 +29,16 @@ class Configuration(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    recipe: Recipe = Field(description="Hyperparameters of the training run")
+    recipe: Recipe = Field(description="Hyperparameters of the training run, with a precision in place of auto")
     seed: int = Field(ge=0, lt=2**31, description="Random seed of the training run")
     dataset_digest: str = Field(description="SHA-256 of the dataset, from its manifest")
+
+    @field_validator("recipe")
+    @classmethod
+    def _require_a_precision(cls, recipe: Recipe) -> Recipe:
+        if recipe.precision == "auto":
+            raise ValueError("The precision auto depends on the machine; expected what it is on this one.")
+        return recipe
 
     def fingerprint(self) -> str:
         """Return the SHA-256 that two runs share when recipe, seed, data and code are the same."""

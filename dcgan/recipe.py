@@ -21,6 +21,7 @@ RecipeName = Literal["fast", "classic", "smoke"]
 DeviceChoice = Literal["auto", "cpu", "gpu"]
 Convolution = Literal["auto", "direct", "dft"]
 Precision = Literal["float32", "mixed_bfloat16"]  # float16 would need a loss scale; bfloat16 has float32's range
+PrecisionChoice = Literal["auto", "float32", "mixed_bfloat16"]
 
 
 class Recipe(BaseModel):
@@ -92,7 +93,11 @@ class Recipe(BaseModel):
     convolution: Convolution = Field(
         default="auto", description="How the large convolutions are computed; auto chooses by device and precision"
     )
-    precision: Precision = Field(default="float32", description="Keras dtype policy of both networks")
+    precision: PrecisionChoice = Field(
+        default="float32",
+        description="Keras dtype policy of both networks; auto is mixed_bfloat16 on a processor with instructions "
+        "for it, else float32",
+    )
 
     @model_validator(mode="after")
     def _require_an_evaluation_for_the_best(self) -> Self:
@@ -166,6 +171,7 @@ FAST = Recipe(
     ema_ramp_up=0.1,
     evaluate_every=1,
     checkpoint_selection="best",
+    precision="auto",
 )
 
 # A quick run on real digits, for tests and for a first look: 2 epochs of 16 steps, nothing evaluated.
@@ -178,6 +184,7 @@ SMOKE = FAST.model_copy(
         "ema_half_life_images": 512,
         "evaluate_every": None,
         "checkpoint_selection": "last",
+        "precision": "float32",  # so few steps take as long either way
     }
 )
 

@@ -79,15 +79,18 @@ def dcgan(  # noqa: PLR0913 - one for each field of the form
     check(recipe, epochs, hyperparameters)
     resolved = resolved_recipe(recipe, epochs, hyperparameters)
     require_starts_left()
-    choose_devices(device)
+    devices = choose_devices(device)
     files = download(source, settings)
     clock.lap("download")
     dataset = prepare(files, settings)
     clock.lap("prepare")
     context = open_context(settings)
-    configuration = Configuration(recipe=resolved, seed=choose_seed(seed), dataset_digest=dataset.digest)
+    seed = choose_seed(seed)
+    configuration, *others = [
+        Configuration(recipe=each, seed=seed, dataset_digest=dataset.digest) for each in devices.resolve(resolved)
+    ]
     references = References(dataset, settings.classifiers)
-    with training_run(context, configuration, dataset.manifest, resume) as run:
+    with training_run(context, configuration, dataset.manifest, resume, others) as run:
         publish_run_link(run)
         trained = train(context, run, dataset, references, device)
         clock.lap("train")

@@ -3,7 +3,7 @@
 import logging
 import platform
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -69,16 +69,21 @@ class TrainingRun:
 
 @contextmanager
 def training_run(
-    context: Context, configuration: Configuration, dataset: Manifest, resume: str
+    context: Context,
+    configuration: Configuration,
+    dataset: Manifest,
+    resume: str,
+    others: Sequence[Configuration] = (),
 ) -> Iterator[TrainingRun]:
     """Own a run, new or resumed, while the body trains; afterwards MLflow knows how it ended.
 
     Args:
         context: Settings and store.
-        configuration: What is trained.
+        configuration: What a new run trains.
         dataset: The dataset's manifest.
         resume: `auto` resumes the newest unfinished run of the same configuration, data and code that no live process
             uses, else creates one; `never` creates one; a run's id resumes that one.
+        others: What else a run may train that is resumed, because another machine has begun it.
 
     Raises:
         TrackingError: The store does not answer, or the run to resume does not exist or is finished.
@@ -89,19 +94,19 @@ def training_run(
     store = context.store
     with ExitStack() as stack:
         stack.enter_context(_abort_for_a_successor())
-        claim = stack.enter_context(_claimed_run(context, configuration, dataset, resume))
+        claim = stack.enter_context(_claimed_run(context, [configuration, *others], dataset, resume))
         run_id, folder = claim.lease.run_id, context.settings.runs / claim.lease.run_id
         stack.enter_context(_temporary_files_in(folder))
         stack.enter_context(_recorded_outcome(store, claim.lease))
         if claim.resumed:
             logger.info("Resuming the MLflow run %s.", run_id)
             runs.reopen_run(store, run_id, flow_run_tags())
-        runs.describe_run(store, run_id, configuration, dataset)
+        runs.describe_run(store, run_id, claim.configuration, dataset)
         yield TrainingRun(
             run_id=run_id,
             url=store.run_url(run_id),
             folder=folder,
-            configuration=configuration,
+            configuration=claim.configuration,
             resumed=claim.resumed,
             lease=claim.lease,
         )
@@ -110,14 +115,17 @@ def training_run(
 
 @dataclass(frozen=True)
 class _Claim:
-    """The lease on a run, and whether the run existed before."""
+    """The lease on a run, what the run trains, and whether it existed before."""
 
     lease: Lease
+    configuration: Configuration
     resumed: bool
 
 
 @contextmanager
-def _claimed_run(context: Context, configuration: Configuration, dataset: Manifest, resume: str) -> Iterator[_Claim]:
+def _claimed_run(
+    context: Context, configurations: Sequence[Configuration], dataset: Manifest, resume: str
+) -> Iterator[_Claim]:
     """Own a run while the body runs: by its folder's lock on this machine, by its lease elsewhere.
 
     A flow run that Prefect started again takes its own MLflow run, whoever uses it and whatever `resume` says: Prefect
@@ -126,25 +134,27 @@ def _claimed_run(context: Context, configuration: Configuration, dataset: Manife
     settings = context.settings
     here = Holder(host=platform.node(), folder=str(settings.root), flow_run_id=flow_run_id())
     with ExitStack() as stack:
-        claim = _take_over(context, configuration, here, stack)
+        claim = _take_over(context, configurations, here, stack)
         if claim is None:
             # else another process could claim the run that this one is just creating
             with exclusive_lock(settings.runs / LOCK_NAME):
-                claim = _resume(context, configuration, resume, here, stack) or _create(
-                    context, configuration, dataset, here, stack
+                claim = _resume(context, configurations, resume, here, stack) or _create(
+                    context, configurations[0], dataset, here, stack
                 )
             stack.enter_context(claim.lease.renewed())
         yield claim
 
 
-def _take_over(context: Context, configuration: Configuration, here: Holder, stack: ExitStack) -> _Claim | None:
+def _take_over(
+    context: Context, configurations: Sequence[Configuration], here: Holder, stack: ExitStack
+) -> _Claim | None:
     """Take the run that this flow run created when it was started before, from its predecessor if that still lives."""
     store = context.store
     run_id = runs.find_run_of(store, here.flow_run_id) if here.flow_run_id else None
     if run_id is None:
         return None
-    runs.require_same_configuration(store, run_id, configuration)
-    claim = _take(store, run_id, here)
+    configuration = runs.require_configuration(store, run_id, configurations)
+    claim = _take(store, run_id, configuration, here)
     stack.enter_context(claim.lease.renewed())
     stack.enter_context(RunFolder(context.settings.runs / run_id).lock(PREDECESSOR_SECONDS))
     claim.lease.require()
@@ -152,41 +162,43 @@ def _take_over(context: Context, configuration: Configuration, here: Holder, sta
 
 
 def _resume(
-    context: Context, configuration: Configuration, resume: str, here: Holder, stack: ExitStack
+    context: Context, configurations: Sequence[Configuration], resume: str, here: Holder, stack: ExitStack
 ) -> _Claim | None:
     """Take the run to resume; None when a new one is to be created."""
     store = context.store
     if resume == "never":
         return None
     if resume != "auto":
-        return _resume_requested(context, configuration, resume, here, stack)
-    for run_id in runs.find_unfinished(store, configuration):
+        return _resume_requested(context, configurations, resume, here, stack)
+    unfinished = ((run_id, each) for each in configurations for run_id in runs.find_unfinished(store, each))
+    for run_id, configuration in unfinished:
         if is_held_elsewhere(runs.get_run(store, run_id), here):
             continue
         with suppress(ConfigurationError), ExitStack() as attempt:  # another process may be training it
             attempt.enter_context(RunFolder(context.settings.runs / run_id).lock())
             if runs.is_unfinished(store, run_id):
-                claim = _take(store, run_id, here)
+                claim = _take(store, run_id, configuration, here)
                 stack.enter_context(attempt.pop_all())
                 return claim
     return None
 
 
 def _resume_requested(
-    context: Context, configuration: Configuration, run_id: str, here: Holder, stack: ExitStack
+    context: Context, configurations: Sequence[Configuration], run_id: str, here: Holder, stack: ExitStack
 ) -> _Claim:
     store = context.store
-    runs.require_resumable(store, run_id, configuration)
+    runs.require_resumable(store, run_id, configurations)
     require_not_held_elsewhere(runs.get_run(store, run_id), here)
     stack.enter_context(RunFolder(context.settings.runs / run_id).lock())
-    runs.require_resumable(store, run_id, configuration)  # the process before this one may have finished it
-    return _take(store, run_id, here)
+    # the process before this one may have finished it
+    configuration = runs.require_resumable(store, run_id, configurations)
+    return _take(store, run_id, configuration, here)
 
 
-def _take(store: Store, run_id: str, here: Holder) -> _Claim:
+def _take(store: Store, run_id: str, configuration: Configuration, here: Holder) -> _Claim:
     lease = Lease(store, run_id, here)
     lease.take()
-    return _Claim(lease, resumed=True)
+    return _Claim(lease, configuration, resumed=True)
 
 
 def _create(
@@ -194,7 +206,7 @@ def _create(
 ) -> _Claim:
     run_id = runs.create_run(context.store, configuration, dataset, {**flow_run_tags(), **here.tags()})
     stack.enter_context(RunFolder(context.settings.runs / run_id).lock())
-    return _Claim(Lease(context.store, run_id, here), resumed=False)
+    return _Claim(Lease(context.store, run_id, here), configuration, resumed=False)
 
 
 @contextmanager

@@ -5,7 +5,7 @@ import logging
 import platform
 import re
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Literal
@@ -114,31 +114,40 @@ def describe_run(store: Store, run_id: str, configuration: Configuration, datase
         )
 
 
-def require_resumable(store: Store, run_id: str, configuration: Configuration) -> None:
-    """Check that a run exists, is unfinished, and is of this configuration.
+def require_resumable(store: Store, run_id: str, configurations: Sequence[Configuration]) -> Configuration:
+    """Check that a run exists, is unfinished, and is of one of these configurations, and return which.
 
     Raises:
         TrackingError: It is not.
     """
     if not is_unfinished(store, run_id):
         raise TrackingError(f"The run {run_id} is finished; expected an unfinished one to resume.")
-    require_same_configuration(store, run_id, configuration)
+    return require_configuration(store, run_id, configurations)
 
 
-def require_same_configuration(store: Store, run_id: str, configuration: Configuration) -> None:
-    """Check that a run exists and is of this configuration.
+def require_configuration(store: Store, run_id: str, configurations: Sequence[Configuration]) -> Configuration:
+    """Check that a run exists and is of one of these configurations, and return which.
 
     Raises:
         TrackingError: It is not.
     """
     run = get_run(store, run_id)
+    fingerprint = run.data.tags.get(tags.FINGERPRINT)
+    differences = {
+        configuration: _differences(run, configuration)
+        for configuration in sorted(configurations, key=lambda each: each.fingerprint() != fingerprint)
+    }
+    closest = min(differences, key=lambda each: len(differences[each]))
+    if differing := differences[closest]:
+        raise TrackingError(f"The run {run_id} is of another configuration: {', '.join(differing)}.")
+    return closest
+
+
+def _differences(run: Run, configuration: Configuration) -> list[str]:
     here = {**_params(configuration), tags.DATASET_DIGEST: configuration.dataset_digest}
     # a process that was killed right after creating the run has logged no parameters
     there = {**(run.data.params or here), tags.DATASET_DIGEST: run.data.tags.get(tags.DATASET_DIGEST)}
-    if differing := [
-        f"{name} ({there.get(name)}, here {here[name]})" for name in here if there.get(name) != here[name]
-    ]:
-        raise TrackingError(f"The run {run_id} is of another configuration: {', '.join(differing)}.")
+    return [f"{name} ({there.get(name)}, here {here[name]})" for name in here if there.get(name) != here[name]]
 
 
 def reopen_run(store: Store, run_id: str, new_tags: Mapping[str, str]) -> None:

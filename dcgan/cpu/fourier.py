@@ -128,12 +128,13 @@ def convolve(maps: tf.Tensor, kernel: tf.Tensor, algorithm: Bilinear, *, transpo
     rows, positions = algorithm.analysis.shape
     taps = algorithm.kernel_analysis.shape[1]
     batch, channels = tf.shape(maps)[1], maps.shape[2]
-    spectrum = tf.reshape(algorithm.analysis @ tf.reshape(maps, [positions, -1]), [rows, batch, channels])
-    filters = algorithm.kernel_analysis @ tf.reshape(kernel, [taps, -1])
+    analysis, kernel_analysis, synthesis = (tf.cast(matrix, maps.dtype) for matrix in algorithm)
+    spectrum = tf.reshape(analysis @ tf.reshape(maps, [positions, -1]), [rows, batch, channels])
+    filters = kernel_analysis @ tf.reshape(tf.cast(kernel, maps.dtype), [taps, -1])
     filters = tf.reshape(filters, [rows, -1, kernel.shape[3]])  # phases join the finer map's channels
     products = tf.matmul(spectrum, filters, transpose_b=transposed)
     out = products.shape[2]
-    return tf.reshape(algorithm.synthesis @ tf.reshape(products, [rows, -1]), [positions, batch, out])
+    return tf.reshape(synthesis @ tf.reshape(products, [rows, -1]), [positions, batch, out])
 
 
 def to_grid(maps: tf.Tensor, stride: int) -> tf.Tensor:

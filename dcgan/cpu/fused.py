@@ -38,10 +38,11 @@ def normalize_locally(x: tf.Tensor, gamma: tf.Tensor, beta: tf.Tensor, epsilon: 
 
 def normalize_globally(x: tf.Tensor, gamma: tf.Tensor, beta: tf.Tensor, epsilon: float) -> Normalized:
     """Return the normalized rows, their means and variances over the global batch of several devices."""
-    local = tf.stack([tf.reduce_mean(x, axis=[0, 1, 2]), tf.reduce_mean(x * x, axis=[0, 1, 2])])
+    full = tf.cast(x, tf.float32)
+    local = tf.stack([tf.reduce_mean(full, axis=[0, 1, 2]), tf.reduce_mean(full * full, axis=[0, 1, 2])])
     mean, square = tf.unstack(all_reduce_sum(local) / replica_count())
     variance = tf.maximum(square - mean * mean, 0)
-    return tf.nn.batch_normalization(x, mean, variance, beta, gamma, epsilon), mean, variance
+    return tf.cast(tf.nn.batch_normalization(full, mean, variance, beta, gamma, epsilon), x.dtype), mean, variance
 
 
 def rectified(x: tf.Tensor, negative_slope: float) -> tf.Tensor:
@@ -54,7 +55,9 @@ def rectified(x: tf.Tensor, negative_slope: float) -> tf.Tensor:
     @tf.custom_gradient
     def rectify(x: tf.Tensor) -> tuple[tf.Tensor, object]:
         y = tf.nn.leaky_relu(x, negative_slope)
-        return y, lambda gradient: tf.raw_ops.LeakyReluGrad(gradients=gradient, features=y, alpha=negative_slope)
+        # constant, or a gradient of this gradient would run backward through the network with zeros
+        sign = tf.stop_gradient(y)
+        return y, lambda gradient: tf.raw_ops.LeakyReluGrad(gradients=gradient, features=sign, alpha=negative_slope)
 
     return rectify(x)
 
@@ -65,6 +68,6 @@ def biased(maps: tf.Tensor, bias: tf.Tensor) -> tuple[tf.Tensor, object]:
 
     def gradient(at_result: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
         rows = tf.reshape(at_result, [-1, at_result.shape[-1]])
-        return at_result, tf.reshape(tf.ones([1, tf.shape(rows)[0]]) @ rows, [-1])
+        return at_result, tf.reshape(tf.ones([1, tf.shape(rows)[0]], rows.dtype) @ rows, [-1])
 
     return tf.nn.bias_add(maps, bias), gradient

@@ -114,17 +114,20 @@ def build_generator(
     )
 
 
-def build_discriminator(seed: int = 0, passes: KerasPasses = KERAS_PASSES, recipe: Recipe = CLASSIC) -> keras.Model:
+def build_discriminator(
+    seed: int = 0, passes: KerasPasses = KERAS_PASSES, recipe: Recipe = CLASSIC, precision: Precision = "float32"
+) -> keras.Model:
     """Return the network from [images float32 (n, 28, 28, 1), dropout seed int32 (2,)] to logits float32 (n, 1).
 
     Args:
         seed: Seed of the initial weights.
         passes: Gives the layer class of the convolution between maps.
-        recipe: Gives the number of maps, the rectifiers' slope, dropout rate, hidden units and precision; by default
-            those of the reference implementation.
+        recipe: Gives the number of maps, the rectifiers' slope, dropout rate and hidden units; by default those of the
+            reference implementation.
+        precision: Keras dtype policy of all layers but the last.
     """
     initializers = _initializers(seed, first=16)
-    layers, precision, maps = keras.layers, recipe.precision, recipe.discriminator_maps
+    layers, maps = keras.layers, recipe.discriminator_maps
     strided: dict[str, object] = {"kernel_size": KERNEL_SIZE, "strides": 2, "padding": "same", "dtype": precision}
     rectified_with_dropout = partial(
         _rectified_with_dropout,

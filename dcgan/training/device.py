@@ -7,16 +7,19 @@ single GPU is the exception: XLA compiles its step, and XLA makes other numbers 
 
 from dataclasses import dataclass
 from functools import cache
+from pathlib import Path
 from typing import Literal
 
 import tensorflow as tf
 
 from dcgan.cpu import FourierPasses
-from dcgan.errors import ConfigurationError, DeviceError
+from dcgan.errors import DeviceError
 from dcgan.model.networks import KERAS_PASSES, KerasPasses
-from dcgan.recipe import Convolution, DeviceChoice, Precision
+from dcgan.recipe import Convolution, DeviceChoice, Precision, Recipe
 
 DeviceKind = Literal["cpu", "gpu"]
+CPUINFO = Path("/proc/cpuinfo")
+BFLOAT16_FLAGS = {"avx512_bf16", "amx_bf16"}
 
 
 @dataclass(frozen=True)
@@ -35,6 +38,19 @@ class Devices:
     names: tuple[str, ...]
     strategy: tf.distribute.Strategy
     xla: bool = False
+
+    def resolve(self, recipe: Recipe) -> list[Recipe]:
+        """Return the recipe with a precision in place of `auto`: first what it is here, then what it is elsewhere.
+
+        It is bfloat16 where a processor multiplies that, else float32. This depends on what a processor can do, never
+        on how fast it is, so that all runs on it are the same. On a GPU networks as small as these hardly gain.
+        """
+        if recipe.precision != "auto":
+            return [recipe]
+        precisions: list[Precision] = ["float32", "mixed_bfloat16"]
+        if self.kind == "cpu" and multiplies_bfloat16():
+            precisions.reverse()
+        return [recipe.model_copy(update={"precision": precision}) for precision in precisions]
 
     def require_divisible(self, batch_size: int) -> None:
         """Raise DeviceError unless the devices can divide a batch evenly."""
@@ -66,6 +82,15 @@ def choose_devices(choice: DeviceChoice) -> Devices:
 
 
 @cache
+def multiplies_bfloat16() -> bool:
+    """Return whether this processor has instructions for products of bfloat16, of which only Linux tells."""
+    if not CPUINFO.exists():
+        return False
+    flags = {flag for line in CPUINFO.read_text().splitlines() if line.startswith("flags") for flag in line.split()}
+    return not flags.isdisjoint(BFLOAT16_FLAGS)
+
+
+@cache
 def _strategy(names: tuple[str, ...]) -> tf.distribute.Strategy:
     # once per process: a second strategy would number its collective operations from the start again, and TensorFlow
     # would take them for the first one's
@@ -74,15 +99,7 @@ def _strategy(names: tuple[str, ...]) -> tf.distribute.Strategy:
 
 
 def choose_passes(choice: Convolution, precision: Precision, kind: DeviceKind) -> KerasPasses:
-    """Return how the networks are computed: `auto` is dft in float32 on a processor, else direct.
-
-    Raises:
-        ConfigurationError: dft in mixed precision.
-    """
-    if choice == "dft" and precision != "float32":
-        raise ConfigurationError(
-            f"The convolution dft computes in float32, not in {precision}; "
-            "expected the precision float32 or the convolution direct."
-        )
-    fast = choice == "dft" or (choice, kind, precision) == ("auto", "cpu", "float32")
-    return FourierPasses() if fast else KERAS_PASSES
+    """Return how the networks are computed: `auto` is dft on a processor, else direct."""
+    if choice == "dft" or (choice, kind) == ("auto", "cpu"):
+        return FourierPasses(tf.float32 if precision == "float32" else tf.bfloat16)
+    return KERAS_PASSES

@@ -14,7 +14,7 @@ from dcgan.model.losses import discriminator_loss, generator_loss, logit_gradien
 from dcgan.model.networks import build_discriminator, build_generator
 from dcgan.model.optimizer import adam
 from dcgan.model.replicas import local_shard
-from dcgan.recipe import LATENT_SIZE, PENALTY_INTERVAL, DeviceChoice, Recipe
+from dcgan.recipe import LATENT_SIZE, PENALTY_INTERVAL, DeviceChoice, Precision, Recipe
 from dcgan.rng import Stream
 from dcgan.training.device import choose_devices, choose_passes
 
@@ -32,7 +32,7 @@ class Gan:
     """Everything that training changes, and the step that changes it.
 
     Args:
-        recipe: The hyperparameters.
+        recipe: The hyperparameters; the precision `auto` is the devices'.
         seed: Seed of the initial weights, the latents and the dropout masks.
         images: Training images, float32 (n, 28, 28, 1) in [-1, 1]; they are copied to every device.
         device: `auto`, `cpu` or `gpu`.
@@ -44,20 +44,20 @@ class Gan:
 
     Raises:
         DeviceError: There is no GPU, or the batch cannot be divided among several devices.
-        ConfigurationError: The recipe asks for dft convolutions in mixed precision.
     """
 
     def __init__(
         self, recipe: Recipe, seed: int, images: np.ndarray, device: DeviceChoice = "auto", rows: int | None = None
     ) -> None:
-        self.recipe = recipe
-        self.seed = seed
         self.devices = choose_devices(device)
+        self.recipe = recipe = self.devices.resolve(recipe)[0]
+        precision: Precision = "float32" if recipe.precision == "float32" else "mixed_bfloat16"
+        self.seed = seed
         self.devices.require_divisible(recipe.batch_size)
-        self.passes = choose_passes(recipe.convolution, recipe.precision, self.devices.kind)
+        self.passes = choose_passes(recipe.convolution, precision, self.devices.kind)
         with self.devices.strategy.scope():
-            self.generator = build_generator(seed, self.passes, recipe.precision, recipe.negative_slope)
-            self.discriminator = build_discriminator(seed, self.passes, recipe)
+            self.generator = build_generator(seed, self.passes, precision, recipe.negative_slope)
+            self.discriminator = build_discriminator(seed, self.passes, recipe, precision)
             steps = recipe.epochs * ((rows or len(images)) // recipe.batch_size)
             self.generator_optimizer = adam(recipe.generator_learning_rate, recipe, steps, "generator_adam")
             self.discriminator_optimizer = adam(recipe.discriminator_learning_rate, recipe, steps, "discriminator_adam")

@@ -14,7 +14,7 @@ from pydantic import ValidationError
 
 import dcgan
 from dcgan.provenance import Configuration, code_digest, environment
-from dcgan.recipe import CLASSIC, Recipe
+from dcgan.recipe import CLASSIC, FAST, Recipe
 
 CONFIGURATION = Configuration(recipe=CLASSIC, seed=7, dataset_digest="d" * 64)
 FINGERPRINT = CONFIGURATION.fingerprint()
@@ -51,6 +51,12 @@ CHANGED = {field: with_recipe(field) for field in Recipe.model_fields} | {
     "seed": CONFIGURATION.model_copy(update={"seed": 8}),
     "dataset_digest": CONFIGURATION.model_copy(update={"dataset_digest": "e" * 64}),
 }
+
+
+def test_a_precision_that_depends_on_the_machine_is_refused():
+    """A configuration says in which precision its bits were made: `auto` has to be resolved before."""
+    with pytest.raises(ValidationError, match="The precision auto depends on the machine"):
+        Configuration(recipe=FAST, seed=7, dataset_digest="d" * 64)
 
 
 @pytest.mark.parametrize(("field", "changed"), CHANGED.items(), ids=CHANGED)

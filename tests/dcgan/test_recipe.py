@@ -60,6 +60,7 @@ def test_smoke_is_small():
         "ema_half_life_images",
         "evaluate_every",
         "checkpoint_selection",
+        "precision",
     }
     assert SMOKE.model_dump(exclude=other) == FAST.model_dump(exclude=other)
 

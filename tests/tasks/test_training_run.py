@@ -25,10 +25,14 @@ def begin(pipeline):
     dataset, context = pipeline.prepare(), pipeline.open()
     configuration = pipeline.configuration(dataset)
 
-    def leave(error=None, resume="auto"):
+    def leave(error=None, resume="auto", precision="float32", others=()):
         run = None
+        own, *others = [
+            configuration.model_copy(update={"recipe": configuration.recipe.changed({"precision": each})})
+            for each in (precision, *others)
+        ]
         try:
-            with training_run(context, configuration, dataset.manifest, resume) as run:
+            with training_run(context, own, dataset.manifest, resume, others) as run:
                 if error:
                     raise error
         except BaseException as raised:
@@ -271,3 +275,21 @@ def test_checkpoints_that_cannot_be_removed_fail_no_run(finish, client, monkeypa
     assert len(kept(client, run)[0]) == 3
     (warning,) = (record.getMessage() for record in log.records if "dcgan prune" in record.getMessage())
     assert warning.endswith("failed: permission denied.")
+
+
+@pytest.mark.parametrize("by", ["search", "id"])
+def test_a_run_keeps_the_precision_that_it_began_with(begin, by):
+    """Where auto means another precision than on the machine that began the run, its own is trained on."""
+    begun = begin(KeyboardInterrupt(), precision="mixed_bfloat16")
+    resume = "auto" if by == "search" else begun.run_id
+    resumed = begin(resume=resume, precision="float32", others=["mixed_bfloat16"])
+    assert (resumed.run_id, resumed.resumed) == (begun.run_id, True)
+    assert resumed.configuration.recipe.precision == "mixed_bfloat16"
+
+
+def test_a_precision_that_was_asked_for_begins_a_run_of_its_own(begin):
+    """Without the other meaning of auto, an unfinished run in another precision is another configuration."""
+    begun = begin(KeyboardInterrupt(), precision="mixed_bfloat16")
+    assert begin().run_id != begun.run_id
+    with pytest.raises(TrackingError, match=r"of another configuration: precision \(mixed_bfloat16, here float32\)"):
+        begin(resume=begun.run_id)

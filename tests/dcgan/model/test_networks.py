@@ -157,7 +157,7 @@ def test_generator_is_stock_keras():
 def test_precision_is_of_the_layers_alone():
     """Mixed precision computes in bfloat16 with float32 weights, ends in float32, and leaves Keras' policy alone."""
     generator = build_generator(1, precision="mixed_bfloat16")
-    discriminator = build_discriminator(1, recipe=CLASSIC.changed({"precision": "mixed_bfloat16"}))
+    discriminator = build_discriminator(1, precision="mixed_bfloat16")
     assert keras.config.dtype_policy().name == "float32"
     computed = {layer.name: layer.compute_dtype for layer in generator.layers}
     assert computed.pop("to_28x28") == "float32"

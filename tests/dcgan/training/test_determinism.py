@@ -26,7 +26,7 @@ from dcgan.recipe import RECIPES
 from dcgan.training.loop import train
 
 images = normalise(read_images(pathlib.Path(sys.argv[1])))
-shortened = {"epochs": 1, "evaluate_every": None, "checkpoint_selection": "last"}
+shortened = {"epochs": 1, "evaluate_every": None, "checkpoint_selection": "last", "precision": "float32"}
 few = {"fast": 256, "classic": 512}
 digests = {}
 for case in json.loads(sys.argv[2]):

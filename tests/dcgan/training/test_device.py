@@ -3,15 +3,16 @@
 import inspect
 import subprocess
 import sys
+from dataclasses import replace
 
 import numpy as np
 import pytest
 import tensorflow as tf
 
-from dcgan.errors import ConfigurationError, DeviceError
+from dcgan.errors import DeviceError
 from dcgan.model.replicas import all_reduce_sum, local_shard, replica_count
-from dcgan.recipe import SMOKE
-from dcgan.training.device import choose_devices, choose_passes
+from dcgan.recipe import FAST, SMOKE
+from dcgan.training.device import choose_devices, choose_passes, multiplies_bfloat16
 from dcgan.training.step import Gan, StepMetrics
 
 BATCH, STEPS = 8, 3
@@ -133,20 +134,42 @@ def test_processor_is_one_device():
     [
         ("auto", "float32", "cpu", "dft"),
         ("auto", "float32", "gpu", "direct"),
-        ("auto", "mixed_bfloat16", "cpu", "direct"),
+        ("auto", "mixed_bfloat16", "cpu", "dft"),
+        ("auto", "mixed_bfloat16", "gpu", "direct"),
         ("direct", "float32", "cpu", "direct"),
         ("dft", "float32", "gpu", "dft"),
     ],
 )
 def test_convolution_is_resolved(choice, precision, kind, expected):
-    """`auto` is dft in float32 on a processor and direct otherwise; a choice is kept."""
+    """`auto` is dft on a processor and direct otherwise; a choice is kept."""
     assert choose_passes(choice, precision, kind).name == expected
 
 
-def test_dft_needs_float32():
-    """The Fourier domain in mixed precision is refused in one sentence."""
-    with pytest.raises(ConfigurationError, match=r"^The convolution dft computes in float32, not in mixed_bfloat16; "):
-        choose_passes("dft", "mixed_bfloat16", "gpu")
+@pytest.mark.parametrize(
+    ("flags", "kind", "expected"),
+    [
+        ("fpu avx512f avx512_bf16", "cpu", ["mixed_bfloat16", "float32"]),
+        ("fpu amx_bf16", "cpu", ["mixed_bfloat16", "float32"]),
+        ("fpu avx2 avx512f", "cpu", ["float32", "mixed_bfloat16"]),
+        ("fpu avx512f avx512_bf16", "gpu", ["float32", "mixed_bfloat16"]),
+    ],
+)
+def test_precision_is_resolved(flags, kind, expected, monkeypatch, tmp_path):
+    """`auto` is bfloat16 on a processor whose flags have it, and float32 elsewhere; then what it is on others."""
+    cpuinfo = tmp_path / "cpuinfo"
+    cpuinfo.write_text(f"processor\t: 0\nmodel name\t: avx512_bf16\nflags\t\t: {flags}\n")
+    monkeypatch.setattr("dcgan.training.device.CPUINFO", cpuinfo)
+    multiplies_bfloat16.cache_clear()
+    devices = replace(choose_devices("cpu"), kind=kind)
+    assert [recipe.precision for recipe in devices.resolve(FAST)] == expected
+    multiplies_bfloat16.cache_clear()
+
+
+@pytest.mark.parametrize("precision", ["float32", "mixed_bfloat16"])
+def test_a_chosen_precision_is_kept(precision):
+    """A recipe that says its precision trains in that alone."""
+    recipe = FAST.model_copy(update={"precision": precision})
+    assert choose_devices("cpu").resolve(recipe) == [recipe]
 
 
 def test_one_device_is_the_whole():

@@ -33,7 +33,9 @@ CHECKOUT = Path(dcgan.__file__).parent.parent
 
 ROWS, BATCH, STEPS, EPOCHS = 70, 16, 4, 3
 RATES = {"generator_learning_rate": 2e-4, "discriminator_learning_rate": 2e-4}  # for so small batches
-RECIPE = FAST.model_copy(update={"name": "test", "epochs": EPOCHS, "batch_size": BATCH, **RATES})
+RECIPE = FAST.model_copy(
+    update={"name": "test", "epochs": EPOCHS, "batch_size": BATCH, "precision": "float32", **RATES}
+)
 CONFIGURATION = Configuration(recipe=RECIPE, seed=11, dataset_digest="d" * 64)
 STEP_METRICS = ("generator_loss", "discriminator_loss", "real_accuracy", "generated_accuracy")
 METRICS = {*STEP_METRICS, "images_per_second", "epoch_seconds", "overhead_seconds", "peak_memory_mb"}

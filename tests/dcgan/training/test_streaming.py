@@ -17,7 +17,9 @@ from dcgan.training.streaming import ResidentData, StreamedData, chunk_plans, op
 
 ROWS, GROUP, BATCH, EPOCHS = 70, 12, 16, 2
 GROUP_ROWS = [12, 12, 12, 12, 12, 10]
-RECIPE = FAST.model_copy(update={"name": "test", "epochs": EPOCHS, "batch_size": BATCH, "shuffle_buffer_images": 30})
+RECIPE = FAST.model_copy(
+    update={"name": "test", "epochs": EPOCHS, "batch_size": BATCH, "shuffle_buffer_images": 30, "precision": "float32"}
+)
 CONFIGURATION = Configuration(recipe=RECIPE, seed=5, dataset_digest="d" * 64)
 
 
