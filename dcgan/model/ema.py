@@ -15,7 +15,9 @@ from dcgan.recipe import LATENT_SIZE, Recipe
 from dcgan.rng import Stream, numpy_generator
 
 EMA = "ema"
-RECALIBRATION_BATCHES = 8
+# steps between updates of the average: it reads and writes all weights, and hardly differs from an update in every step
+EMA_INTERVAL = 4
+RECALIBRATION_BATCHES = 4
 RECALIBRATION_BATCH_SIZE = 512
 
 

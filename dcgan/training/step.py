@@ -9,7 +9,7 @@ import numpy as np
 import tensorflow as tf
 
 from dcgan.errors import CheckpointError
-from dcgan.model.ema import EMA, ema_decay
+from dcgan.model.ema import EMA, EMA_INTERVAL, ema_decay
 from dcgan.model.losses import discriminator_loss, generator_loss, logit_gradients, penalty_gradients
 from dcgan.model.networks import build_discriminator, build_generator
 from dcgan.model.optimizer import adam
@@ -201,11 +201,17 @@ class Gan:
         return tf.cond(step % PENALTY_INTERVAL == 0, penalize, lambda: gradients)
 
     def _update_ema(self, step: tf.Tensor) -> None:
-        """Move the averaged weights toward those after this step."""
-        if half_life := self.recipe.ema_half_life_images:
-            fraction = 1 - ema_decay(step, self.recipe.batch_size, half_life, self.recipe.ema_ramp_up)
+        """Move the averaged weights toward those after this step, which only some steps do."""
+        half_life = self.recipe.ema_half_life_images
+        if half_life is None:
+            return
+
+        def move() -> None:
+            kept = ema_decay(step, self.recipe.batch_size, half_life, self.recipe.ema_ramp_up) ** EMA_INTERVAL
             for average, weight in zip(self._ema, _tensors(self.generator), strict=True):
-                average.assign_add(fraction * (weight - average))
+                average.assign_add((1 - kept) * (weight - average))
+
+        tf.cond((step + 1) % EMA_INTERVAL == 0, move, lambda: None)
 
     def _draw(self, rows: tf.Tensor, step: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
         """Return this device's shard of the step's real images and latents."""

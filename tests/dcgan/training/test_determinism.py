@@ -27,7 +27,7 @@ from dcgan.training.loop import train
 
 images = normalise(read_images(pathlib.Path(sys.argv[1])))
 shortened = {"epochs": 1, "evaluate_every": None, "checkpoint_selection": "last", "precision": "float32"}
-few = {"fast": 256, "classic": 512}
+few = {"fast": 160, "classic": 512}
 digests = {}
 for case in json.loads(sys.argv[2]):
     recipe, convolution = case.split()
