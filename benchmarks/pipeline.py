@@ -63,7 +63,8 @@ def train(recipe: str, state: Path, *arguments: str, summary: Path | None = None
         summary: File for the summary; by default beside the state folder.
 
     Returns:
-        The summary, with the command's wall time, when its flow run and its first step began, and its epochs' records.
+        The summary, with the command's wall time, when its flow run and its first step began, the precision, and its
+        epochs' records.
     """
     summary = summary or state.with_suffix(".json")
     flags = ("--recipe", recipe, "--source", "bundled", "--summary", str(summary))
@@ -80,13 +81,15 @@ def train(recipe: str, state: Path, *arguments: str, summary: Path | None = None
     wall_seconds = time.time() - began
     result = json.loads(summary.read_text())
     checkpoint = state / "runs" / result["run_id"] / "states" / f"epoch-{result['epochs']:06d}" / "checkpoint.json"
-    records = json.loads(checkpoint.read_text())["records"]
+    metadata = json.loads(checkpoint.read_text())
+    records = metadata["records"]
     first = records[0]
     return {
         **result,
         "wall_seconds": wall_seconds,
         "seconds_to_flow": flow_began(done.stdout, began),
         "seconds_to_first_step": first["finished_at"] - first["metrics"]["epoch_seconds"] - began,
+        "precision": metadata["configuration"]["recipe"]["precision"],
         "records": records,
     }
 

@@ -1,7 +1,7 @@
 """How good the generators of the recipes are, and how soon: `python -m benchmarks quality`.
 
 Each training run is the whole pipeline, all in one store, so each generator is evaluated beside the champion of the
-runs before it. `fast` takes half an hour, `classic` an hour. Only what has no published result is trained: a run whose
+runs before it. `fast` takes a quarter of an hour, `classic` an hour. Only what has no published result is trained: a run whose
 hyperparameters have changed, or whose entry was removed from benchmarks/results/quality.json. A benchmark that was
 stopped resumes when it is started again; remove .state/benchmarks/quality to forget what it did.
 """
@@ -66,6 +66,8 @@ def summarize(run: Mapping[str, Any]) -> dict[str, Any]:
         "recipe": run["recipe"],
         "seed": run["seed"],
         "epochs": run["epochs"],
+        "precision": run["precision"],
+        "command_seconds": round(run["wall_seconds"], 1),
         "training_seconds": round(sum(each["epoch_seconds"] for each in metrics), 1),
         "epoch_seconds": [round(each["epoch_seconds"], 1) for each in metrics],
         DISTANCE: [round(each[DISTANCE], 2) for each in metrics],

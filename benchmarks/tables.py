@@ -285,11 +285,21 @@ def _gpu_epochs(gpu: Results) -> Iterator[tuple[str, ...]]:
 
 def _quality(quality: Results) -> Iterator[tuple[str, ...]]:
     runs = quality["training_runs"]
-    yield "what", "time", "selection classifier", "held-out classifier", "low confidence", "measured"
+    yield (
+        "what",
+        "precision",
+        "epochs",
+        "all",
+        "selection classifier",
+        "held-out classifier",
+        "low confidence",
+        "measured",
+    )
     for run in runs.values():
         yield (
             f"`{run['recipe']}`, seed {run['seed']}, {run['epochs']} epochs",
-            f"{run['training_seconds'] / 60:.1f} min",
+            run["precision"],
+            *(_minutes(run[f"{what}_seconds"]) for what in ("training", "command")),
             *(_estimate(_distance(run, role)) for role in ROLES),
             _low_confidence(run),
             run["at"][:10],
@@ -298,7 +308,11 @@ def _quality(quality: Results) -> Iterator[tuple[str, ...]]:
     for name in ("train", "noisy", "blurred", "untrained"):
         title = "training images" if name == "train" else name
         distances = (_estimate(_distance(run, role, name)) for role in ROLES)
-        yield f"baseline: {title}", "", *distances, _low_confidence(run, name), ""
+        yield f"baseline: {title}", "", "", "", *distances, _low_confidence(run, name), ""
+
+
+def _minutes(seconds: float | None) -> str:
+    return "" if seconds is None else f"{seconds / 60:.1f} min"
 
 
 def _passing(quality: Results) -> Iterator[tuple[str, ...]]:
