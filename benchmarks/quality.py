@@ -1,9 +1,9 @@
 """How good the generators of the recipes are, and how soon: `python -m benchmarks quality`.
 
 Each training run is the whole pipeline, all in one store, so each generator is evaluated beside the champion of the
-runs before it. `fast` takes a quarter of an hour, `classic` an hour. Only what has no published result is trained: a run whose
-hyperparameters have changed, or whose entry was removed from benchmarks/results/quality.json. A benchmark that was
-stopped resumes when it is started again; remove .state/benchmarks/quality to forget what it did.
+runs before it. `fast` takes a quarter of an hour, `classic` an hour. Only what has no published result is trained: a
+run whose hyperparameters have changed, or whose entry was removed from benchmarks/results/quality.json. A benchmark
+that was stopped resumes when it is started again; remove .state/benchmarks/quality to forget what it did.
 """
 
 import hashlib

@@ -166,10 +166,17 @@ def _speedups(results: Results, keras: str) -> str:
     for recipe, measured in results["recipes"].items():
         if measured["batch_size"] != RECIPES[recipe].batch_size:
             continue
-        speedups = {
-            name: variant["speedup_of_this_project"]["float32"] for name, variant in measured["variants"].items()
-        }
-        parts.append(f"`{recipe}`: {speedups[keras]:.2f}× Keras, {speedups['PyTorch']:.2f}× PyTorch")
+        ratios = {name: variant["speedup_of_this_project"] for name, variant in measured["variants"].items()}
+        if RECIPES[recipe].precision == "auto" and "bfloat16" in ratios[keras]:
+            ours = {name: ratio["bfloat16"] for name, ratio in ratios.items()}
+            parts.append(
+                f"`{recipe}` in bfloat16: {ours['Keras, bfloat16']:.2f}× Keras and "
+                f"{ours['PyTorch, bfloat16']:.2f}× PyTorch "
+                f"in bfloat16, {ours[keras]:.2f}× and {ours['PyTorch']:.2f}× in float32"
+            )
+        else:
+            ours = {name: ratio["float32"] for name, ratio in ratios.items()}
+            parts.append(f"`{recipe}`: {ours[keras]:.2f}× Keras, {ours['PyTorch']:.2f}× PyTorch")
     return "; ".join(parts)
 
 
@@ -194,11 +201,18 @@ def _times_note(pipeline: Results, step: Results) -> str:
 def _step(step: Results) -> Iterator[tuple[str, ...]]:
     recipes = step["recipes"]
     precisions = next(iter(recipes.values()))["variants"]["this project"]["speedup_of_this_project"]
-    yield "what", "recipe, batch", "images/s", *(f"speed-up in {precision}" for precision in precisions)
+    speedups = (f"this project is, in {precision}" for precision in precisions)
+    yield "what", "recipe, batch", "images/s", "of the peak", *speedups
     for recipe, measured in recipes.items():
         for name, variant in measured["variants"].items():
-            speedups = (f"{speedup:.2f}×" for speedup in variant["speedup_of_this_project"].values())
-            yield name, f"`{recipe}`, {measured['batch_size']}", f"{variant['images_per_second']:.0f}", *speedups
+            fraction = variant["nominal_fraction_of_matrix_product"]
+            yield (
+                name,
+                f"`{recipe}`, {measured['batch_size']}",
+                f"{variant['images_per_second']:.0f}",
+                "" if fraction is None else f"{fraction:.0%}",
+                *(f"{speedup:.2f}×" for speedup in variant["speedup_of_this_project"].values()),
+            )
 
 
 def _pipeline(pipeline: Results) -> Iterator[tuple[str, ...]]:

@@ -17,12 +17,6 @@ def epochs_in(lines: list[str]) -> list[int]:
     return [int(found[1]) for line in lines if (found := re.search(r"Epoch (\d+) of ", line))]
 
 
-def recorded(client: MlflowClient) -> int:
-    """Return how many epochs of the only run are recorded completely."""
-    (run,) = client.search_runs([client.get_experiment_by_name("dcgan").experiment_id])
-    return int(run.data.tags.get("dcgan.recorded_epochs", 0))
-
-
 def require_everything_once(client: MlflowClient, epochs: int) -> str:
     """Check that the only run has each metric and grid of its epochs once, in order; return its id.
 
@@ -44,12 +38,13 @@ def require_everything_once(client: MlflowClient, epochs: int) -> str:
 
 def test_both_servers_are_away_for_a_while(tmp_path, small_folder):
     """Training goes on; epochs that end meanwhile are recorded, in order and once, and Prefect knows the end."""
+    epochs = 20  # the last of which end when both servers are back
     with (
         mlflow_server(tmp_path) as (mlflow, mlflow_url),
         prefect_api(tmp_path) as (prefect, prefect_url),
         train_process(
             tmp_path / "state",
-            *("--epochs", "8", "--source", str(small_folder)),
+            *("--epochs", str(epochs), "--source", str(small_folder)),
             MLFLOW_TRACKING_URI=mlflow_url,
             PREFECT_API_URL=prefect_url,
         ) as process,
@@ -57,15 +52,13 @@ def test_both_servers_are_away_for_a_while(tmp_path, small_folder):
         read_until(process, "Epoch 2 of ")
         mlflow.stop()
         prefect.stop()
-        log = read_until(process, "Epoch 5 of ")
-        assert any(f"The MLflow server {mlflow_url} does not answer (Connection refused)." in line for line in log)
+        read_until(process, f"The MLflow server {mlflow_url} does not answer (Connection refused).")
+        read_until(process, "Epoch ")
         mlflow.start()
-        client = MlflowClient(mlflow_url)
-        assert recorded(client) < 8
         prefect.start()
         process.stderr.read()
         assert process.wait() == 0
-        require_everything_once(client, 8)
+        require_everything_once(MlflowClient(mlflow_url), epochs)
         (flow_run,) = httpx.post(f"{prefect_url}/flow_runs/filter", json={}).json()
         assert flow_run["state_type"] == "COMPLETED"
 

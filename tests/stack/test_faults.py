@@ -9,17 +9,19 @@ from threading import Event
 import psycopg2
 import pytest
 from mlflow import MlflowClient
+from mlflow.entities import Run
 
 from operations.servers import worker_command
 from operations.supervisor import Role, Service, Supervisor
 from tests.e2e.chaos import Outcome, Place, outcome
 from tests.service_stack import CHECKOUT, ServiceStack, wait_until
 from tests.stack.processes import process_of
-from tracking.tags import EXPERIMENT, RECORDED_EPOCHS
+from tracking.tags import EXPERIMENT, RECORDED_EPOCHS, TRIAL
 
 pytestmark = [pytest.mark.stack, pytest.mark.timeout(1500)]
 
 EPOCHS = 6
+SEEDS = [3, 4]
 LEFT_BEHIND = {"leftovers", "measurements"}  # of the folders of one machine; a run on two machines has two
 PARAMETERS = {"recipe": "smoke", "epochs": EPOCHS, "source": "bundled", "seed": 0}
 
@@ -44,20 +46,20 @@ def machines(team: ServiceStack, tmp_path: Path) -> Iterator["Machines"]:
 
 
 class Machines:
-    """Workers of the pool `cpu`, each with a state folder and a home of its own, as on a machine of its own."""
+    """Workers, each with a state folder and a home of its own, as on a machine of its own."""
 
     def __init__(self, team: ServiceStack, root: Path) -> None:
         self._team, self._root = team, root
         self.supervisor = Supervisor(root / "logs", Event(), grace_seconds=30)
 
-    def start(self, name: str) -> Service:
+    def start(self, name: str, pool: str = "cpu") -> Service:
         """Start a machine's worker."""
         state, home = self._root / name / "state", self._root / name / "home"
         home.mkdir(parents=True)
         own = {"DCGAN_STATE": str(state), "PREFECT_HOME": str(state / "prefect"), "HOME": str(home)}
         shared = {"DCGAN_HOME": str(CHECKOUT), "PREFECT_WORKER_QUERY_SECONDS": "2"}
         environment = {**self._team.environment, **shared, **own, "PREFECT_FLOWS_HEARTBEAT_FREQUENCY": "30"}
-        return self.supervisor.start(name, worker_command("cpu", name), environment, Role.WORKER)
+        return self.supervisor.start(name, worker_command(pool, name), environment, Role.WORKER)
 
 
 def database(team: ServiceStack) -> str:
@@ -125,6 +127,36 @@ def test_a_training_run_survives_everything(team: ServiceStack, machines: Machin
     assert differences(outcome(place), outcome(reference)) == []
     assert [victim for victim in victims if victim.is_running()] == []
     assert {process_of(team, name).status() for name in ("prefect", "redis")} <= {"running", "sleeping"}
+
+
+@pytest.mark.usefixtures("logins")
+def test_a_sweep_survives_a_dead_server(team: ServiceStack, machines: Machines) -> None:
+    """Its record is in PostgreSQL, its trials run on another machine, and a server dies while they do."""
+    machines.start("sweeper")
+    machines.start("trainer", pool="gpu")
+    (deployment,) = [each for each in team.find("deployments") if each["name"] == "sweep"]
+    parameters = {"recipe": "smoke", "seeds": SEEDS, "hyperparameters": {"epochs": 1}, "source": "bundled"}
+    flow_run = team.ask(f"deployments/{deployment['id']}/create_flow_run", {"parameters": parameters})["id"]
+    client = MlflowClient(team.mlflow, team.mlflow)
+    wait_until("a trial", lambda: trials(client))
+    process_of(team, "prefect").kill()
+    wait_until("the end of the sweep", lambda: state_of(team, flow_run) in ("COMPLETED", "FAILED"))
+    assert state_of(team, flow_run) == "COMPLETED"
+
+    runs = trials(client)
+    assert sorted(int(run.data.params["seed"]) for run in runs) == SEEDS
+    assert [run.info.status for run in runs] == ["FINISHED"] * len(SEEDS)
+    with psycopg2.connect(team.environment["DCGAN_SWEEPS_URI"]) as connection, connection.cursor() as cursor:
+        cursor.execute("SELECT state, count(*) FROM trials GROUP BY state")
+        assert cursor.fetchall() == [("COMPLETE", len(SEEDS))]
+
+
+def trials(client: MlflowClient) -> list[Run]:
+    """Return the runs of a sweep's trials."""
+    with suppress(Exception):  # MLflow itself may be away for the moment
+        experiment = client.get_experiment_by_name(EXPERIMENT)
+        return [run for run in client.search_runs([experiment.experiment_id]) if TRIAL in run.data.tags]
+    return []
 
 
 def state_of(team: ServiceStack, flow_run: str) -> str:
