@@ -81,8 +81,8 @@ def with_tables(document: Path) -> str:
 
 def tables() -> dict[str, Table]:
     """Return every table by its name, made of the files under benchmarks/results/."""
-    names = ("step", "pipeline", "scale", "rendering", "quality", "chaos", "gpu", "load")
-    step, pipeline, scale, rendering, quality, chaos, gpu, load = map(read_results, names)
+    names = ("step", "pipeline", "scale", "rendering", "quality", "chaos", "gpu", "load", "records")
+    step, pipeline, scale, rendering, quality, chaos, gpu, load, records = map(read_results, names)
     return {
         "results": Table(
             ("quality", "step", "gpu", "chaos"),
@@ -96,6 +96,9 @@ def tables() -> dict[str, Table]:
         "rendering": Table(("rendering",), list(_rendering(rendering))),
         "load": Table(("load",), list(_load(load))),
         "capacity": Table(("load",), list(_capacity(load))),
+        "records": Table(("records",), list(_records(records)), _records_note(records)),
+        "artifacts": Table(("records",), list(_artifacts(records))),
+        "demand": Table(("records", "quality", "load"), list(_demand(records, quality, load))),
         "gpu": Table(("gpu",), list(_step(gpu)), f"On one {gpu['gpus'][0]}."),
         "gpu-epochs": Table(("gpu",), list(_gpu_epochs(gpu))),
         "quality": Table(("quality",), list(_quality(quality))),
@@ -295,6 +298,70 @@ def _gpu_epochs(gpu: Results) -> Iterator[tuple[str, ...]]:
             f"{epoch['images_per_second']:,.0f}",
             f"{epoch['frechet_distance']:.1f}",
         )
+
+
+COUNTED = {
+    "mlflow_requests": "requests to MLflow",
+    "mlflow_rows": "rows written to MLflow's database",
+    "mlflow_transactions": "transactions of MLflow's database",
+    "prefect_rows": "rows written to Prefect's database",
+    "prefect_transactions": "transactions of Prefect's database",
+}
+
+
+def _records(records: Results) -> Iterator[tuple[str, ...]]:
+    yield "what", "a training run", "each epoch", "each minute of training", "each minute of the idle stack"
+    for name, title in COUNTED.items():
+        counts = records["counts"][name]
+        yield title, *(f"{max(0, counts[which]):,.0f}" for which in ("run", "epoch", "minute", "idle_minute"))
+
+
+def _records_note(records: Results) -> str:
+    mlflow, prefect = (_growth(records, f"{name}_bytes") / 1e3 for name in ("mlflow", "prefect"))
+    return f"A training run added {mlflow:.0f} KB to MLflow's database and {prefect:.0f} KB to Prefect's, on average."
+
+
+def _growth(records: Results, name: str) -> float:
+    """Return how many bytes a measured training run added to a database on average; they grow in steps."""
+    counts, runs = records["counts"][name], records["runs"]
+    added = (
+        counts["run"] + run["epochs"] * counts["epoch"] + run["training_minutes"] * counts["minute"] for run in runs
+    )
+    return sum(added) / len(runs)
+
+
+def _artifacts(records: Results) -> Iterator[tuple[str, ...]]:
+    yield "artifacts of a run", "objects", "MB"
+    for name, found in records["artifacts"].items():
+        yield f"`{name}`", str(found["objects"]), f"{found['bytes'] / 1e6:.2f}"
+
+
+def _demand(records: Results, quality: Results, load: Results) -> Iterator[tuple[str, ...]]:
+    """Return what concurrent runs of `fast` ask for, each as fast as one was measured on a machine of its own."""
+    fast = next(run for run in quality["training_runs"].values() if run["recipe"] == "fast")
+    epoch_minutes = sum(fast["epoch_seconds"]) / len(fast["epoch_seconds"]) / 60
+    run_minutes = fast["command_seconds"] / 60
+    checkpoint = max(found["bytes"] for name, found in records["artifacts"].items() if name.startswith("checkpoints/"))
+
+    def per_minute(name: str) -> float:
+        counts = records["counts"][name]
+        return counts["run"] / run_minutes + counts["epoch"] / epoch_minutes + counts["minute"]
+
+    runs = (1, 100, 10_000)
+    yield "training runs at once", *(f"{number:,}" for number in runs)
+    requests = per_minute("mlflow_requests") / 60
+    cores = requests * load["machine"]["cores"] / (load["mlflow"]["requests"] / load["seconds"])
+    checkpoints_per_second = 1 / (60 * epoch_minutes * FAST.checkpoint_every)
+    for title, each in (
+        ("requests to MLflow, per second", requests),
+        ("cores for them, if each took as long as a list of runs in the load test", cores),
+        ("transactions of MLflow's database, per second", per_minute("mlflow_transactions") / 60),
+        ("transactions of Prefect's database, per second", per_minute("prefect_transactions") / 60),
+        ("checkpoints to the bucket, MB per second", checkpoint / 1e6 * checkpoints_per_second),
+        ("growth of MLflow's database, GB per day", _growth(records, "mlflow_bytes") * 1440 / run_minutes / 1e9),
+        ("growth of Prefect's database, GB per day", _growth(records, "prefect_bytes") * 1440 / run_minutes / 1e9),
+    ):
+        yield title, *(f"{number * each:,.2f}" if number * each < 100 else f"{number * each:,.0f}" for number in runs)
 
 
 def _quality(quality: Results) -> Iterator[tuple[str, ...]]:
