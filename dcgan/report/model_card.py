@@ -53,7 +53,10 @@ def model_card(dataset: Manifest, checkpoint: Checkpoint, links: Links) -> str:
     recipe, selected = configuration.recipe, checkpoint.selected
     images = min(dataset.train.rows, recipe.max_images or dataset.train.rows)
     average = (
-        f", averaged with a half-life of {recipe.ema_half_life_images:,} images" if recipe.ema_half_life_images else ""
+        f", weights averaged with a half-life of {recipe.ema_ramp_up:.0%} of the images seen, at most "
+        f"{recipe.ema_half_life_images:,} images"
+        if recipe.ema_half_life_images
+        else ""
     )
     epochs = counted(checkpoint.epoch, "epoch")
     flow_run = f" · [Prefect flow run]({links.flow_run})" if links.flow_run else ""
@@ -84,7 +87,7 @@ Teaching, demonstrations, and tests of pipelines and servers. The digit cannot b
 ## Training
 
 Batches of {recipe.batch_size}, Adam with learning rates {recipe.generator_learning_rate:g} (generator) and
-{recipe.discriminator_learning_rate:g} (discriminator), weights in {recipe.precision}{average}. SHA-256 of all weights:
+{recipe.discriminator_learning_rate:g} (discriminator), in {recipe.precision}{average}. SHA-256 of all weights:
 `{checkpoint.weights_sha256()}`.
 
 {METRICS_HEADING}
