@@ -91,7 +91,7 @@ class Recipe(BaseModel):
         description="Which epoch's generator is registered: the last, or the one with the lowest Fréchet distance",
     )
     convolution: Convolution = Field(
-        default="auto", description="How the large convolutions are computed; auto chooses by device and precision"
+        default="auto", description="How the large convolutions are computed; auto chooses by device"
     )
     precision: PrecisionChoice = Field(
         default="float32",
