@@ -164,6 +164,9 @@ def set_default_environment() -> None:
         # a training run does not wait for an MLflow server: what it misses is recorded later
         "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "1",
         "MLFLOW_HTTP_REQUEST_TIMEOUT": "10",
+        # artifacts come from MLflow's server, also where it keeps them in a bucket: a worker may not reach that
+        "MLFLOW_ENABLE_PROXY_MULTIPART_DOWNLOAD": "false",
+        "MLFLOW_ENABLE_PROXY_MULTIPART_UPLOAD": "false",
         "TF_CPP_MIN_LOG_LEVEL": "3",  # its errors reach Python as exceptions; on a CPU, a missing GPU is one of these
         "TF_FORCE_GPU_ALLOW_GROWTH": "true",  # else the first process takes the whole GPU, and others find none left
         "TF_ENABLE_ONEDNN_OPTS": "1",  # off by default on AMD, where it takes a third off a direct step

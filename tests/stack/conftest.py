@@ -2,11 +2,13 @@
 
 from collections.abc import Iterator
 from contextlib import suppress
+from pathlib import Path
 
 import psutil
 import pytest
 
 from tests.service_stack import ServiceStack, read_until_ready, start_stack, with_passwords
+from tests.stack.machines import Machines
 
 
 @pytest.fixture(scope="session")
@@ -35,3 +37,13 @@ def logins(team: ServiceStack, monkeypatch: pytest.MonkeyPatch) -> None:
     """Give MLflow's client in this process the password."""
     for name in ("MLFLOW_TRACKING_USERNAME", "MLFLOW_TRACKING_PASSWORD"):
         monkeypatch.setenv(name, team.environment[name])
+
+
+@pytest.fixture
+def machines(team: ServiceStack, tmp_path: Path) -> Iterator[Machines]:
+    """Yield what starts workers that share nothing but the servers."""
+    machines = Machines(team, tmp_path)
+    try:
+        yield machines
+    finally:
+        machines.stop()

@@ -1,26 +1,25 @@
 """`make stack` for real: all behind the proxy is broken while it trains, and nothing is lost or recorded twice."""
 
-from collections.abc import Iterator
+import time
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from threading import Event
 
 import psycopg2
 import pytest
 from mlflow import MlflowClient
 from mlflow.entities import Run
 
-from operations.servers import worker_command
-from operations.supervisor import Role, Service, Supervisor
 from tests.e2e.chaos import Outcome, Place, outcome
-from tests.service_stack import CHECKOUT, ServiceStack, wait_until
+from tests.service_stack import ServiceStack, wait_until
+from tests.stack.machines import Machines
 from tests.stack.processes import process_of
 from tracking.tags import EXPERIMENT, RECORDED_EPOCHS, TRIAL
 
 pytestmark = [pytest.mark.stack, pytest.mark.timeout(1500)]
 
-EPOCHS = 6
+EPOCHS = 8
+OUTAGE_SECONDS = 30
 SEEDS = [3, 4]
 LEFT_BEHIND = {"leftovers", "measurements"}  # of the folders of one machine; a run on two machines has two
 PARAMETERS = {"recipe": "smoke", "epochs": EPOCHS, "source": "bundled", "seed": 0}
@@ -35,31 +34,6 @@ class RemotePlace(Place):
     def client(self) -> MlflowClient:
         """Return a client of the store."""
         return MlflowClient(self.uri, self.uri)
-
-
-@pytest.fixture
-def machines(team: ServiceStack, tmp_path: Path) -> Iterator["Machines"]:
-    """Yield what starts workers that share nothing but the servers."""
-    machines = Machines(team, tmp_path)
-    yield machines
-    machines.supervisor.stop()
-
-
-class Machines:
-    """Workers, each with a state folder and a home of its own, as on a machine of its own."""
-
-    def __init__(self, team: ServiceStack, root: Path) -> None:
-        self._team, self._root = team, root
-        self.supervisor = Supervisor(root / "logs", Event(), grace_seconds=30)
-
-    def start(self, name: str, pool: str = "cpu") -> Service:
-        """Start a machine's worker."""
-        state, home = self._root / name / "state", self._root / name / "home"
-        home.mkdir(parents=True)
-        own = {"DCGAN_STATE": str(state), "PREFECT_HOME": str(state / "prefect"), "HOME": str(home)}
-        shared = {"DCGAN_HOME": str(CHECKOUT), "PREFECT_WORKER_QUERY_SECONDS": "2"}
-        environment = {**self._team.environment, **shared, **own, "PREFECT_FLOWS_HEARTBEAT_FREQUENCY": "30"}
-        return self.supervisor.start(name, worker_command(pool, name), environment, Role.WORKER)
 
 
 def database(team: ServiceStack) -> str:
@@ -93,7 +67,7 @@ def recorded(client: MlflowClient) -> int:
 
 @pytest.mark.usefixtures("logins")
 def test_a_training_run_survives_everything(team: ServiceStack, machines: Machines, tmp_path: Path) -> None:
-    """The S3 server hangs, the machine that trains dies, and more: the next machine ends with the same bits."""
+    """The S3 server hangs twice, the machine that trains dies, and more: the next one ends with the same bits."""
     first = machines.start("first")
     client = MlflowClient(team.mlflow, team.mlflow)
     (deployment,) = [each for each in team.find("deployments") if each["name"] == "smoke"]
@@ -111,15 +85,20 @@ def test_a_training_run_survives_everything(team: ServiceStack, machines: Machin
     assert missing > 2
 
     declare_crashed(team, flow_run)
-    machines.start("second")
+    second = machines.start("second")
     wait_until("an epoch of the second machine", lambda: recorded(client) > EPOCHS - missing)
     victims = [process_of(team, "prefect"), process_of(team, "redis")]
     for victim in victims:
         victim.kill()
     wait_until("the epoch after that", lambda: recorded(client) > EPOCHS - missing + 1)
     assert drop_connections(team) > 3
+    bucket.suspend()
+    time.sleep(OUTAGE_SECONDS)
+    assert recorded(client) < EPOCHS
+    bucket.resume()
     wait_until("the end of the flow run", lambda: state_of(team, flow_run) in ("COMPLETED", "FAILED"))
     assert state_of(team, flow_run) == "COMPLETED"
+    assert "does not answer" in second.log.read_text()
 
     place, reference = RemotePlace(tmp_path / "remote", {}, team.mlflow), Place(tmp_path / "reference", {})
     reference.run("flows.train", *(f"--{name}={value}" for name, value in PARAMETERS.items()))

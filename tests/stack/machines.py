@@ -1,0 +1,89 @@
+"""Workers as if each were on a machine of its own: with a state folder, a home and a network that no other has."""
+
+import os
+import shutil
+import subprocess
+import tempfile
+from pathlib import Path
+from threading import Event
+from urllib.parse import urlsplit
+
+from operations.servers import LOOPBACK, worker_command
+from operations.supervisor import Role, Service, Supervisor
+from tests.service_stack import CHECKOUT, ServiceStack, wait_until
+
+ADDRESSES = ("PREFECT_API_URL", "MLFLOW_TRACKING_URI", "DCGAN_SWEEPS_URI")
+
+
+class Machines:
+    """Starts workers that share nothing but the servers' addresses, which is all that a worker elsewhere has.
+
+    Where this user may make network namespaces, each is in one: its loopback has relays to those addresses and nothing
+    else, neither the S3 server nor the databases behind MLflow and Prefect nor another machine.
+
+    Args:
+        team: The running stack.
+        root: The folder of the machines' folders.
+    """
+
+    def __init__(self, team: ServiceStack, root: Path) -> None:
+        self._team, self._root = team, root
+        self._sockets = Path(tempfile.mkdtemp(prefix="dcgan-"))  # a short path: those of sockets have 107 bytes at most
+        self._ports = [urlsplit(team.environment[name]).port for name in ADDRESSES]
+        self._namespaces: list[str] = []
+        self._supervisor = Supervisor(root / "logs", Event(), grace_seconds=30)
+        self.isolated = os.geteuid() == 0 and self._add_namespace("probe")
+        if self.isolated:
+            for port in self._ports:
+                here, there = f"UNIX-LISTEN:{self._socket(port)},fork", f"TCP:{LOOPBACK[0]}:{port}"
+                self._supervisor.start(f"relay-{port}", ["socat", here, there], os.environ, Role.STORE)
+
+    def start(self, name: str, pool: str = "cpu") -> Service:
+        """Start a machine's worker."""
+        state, home = self._root / name / "state", self._root / name / "home"
+        home.mkdir(parents=True)
+        own = {"DCGAN_STATE": str(state), "PREFECT_HOME": str(state / "prefect"), "HOME": str(home)}
+        shared = {"DCGAN_HOME": str(CHECKOUT), "PREFECT_WORKER_QUERY_SECONDS": "2"}
+        environment = {**self._team.environment, **shared, **own, "PREFECT_FLOWS_HEARTBEAT_FREQUENCY": "30"}
+        command = [*self.network(name), *worker_command(pool, name)]
+        return self._supervisor.start(name, command, environment, Role.WORKER)
+
+    def network(self, name: str) -> list[str]:
+        """Return the words that run a command in a new machine's network, whose relays listen by then."""
+        if not self.isolated:
+            return []
+        assert self._add_namespace(name)
+        inside = self._inside(name)
+        subprocess.run([*inside, "ip", "link", "set", "lo", "up"], check=True)
+        for port in self._ports:
+            here, there = f"TCP-LISTEN:{port},bind={LOOPBACK[0]},fork,reuseaddr", f"UNIX-CONNECT:{self._socket(port)}"
+            self._supervisor.start(f"{name}-relay-{port}", [*inside, "socat", here, there], os.environ, Role.STORE)
+        wait_until("the relays", lambda: all(self.reaches(name, port) for port in self._ports))
+        return inside
+
+    def reaches(self, name: str, port: int) -> bool:
+        """Return whether something answers at a port of a machine's loopback."""
+        probe = [*self._inside(name), "socat", "-u", "OPEN:/dev/null", f"TCP:{LOOPBACK[0]}:{port}"]
+        return subprocess.run(probe, capture_output=True, check=False).returncode == 0
+
+    def stop(self) -> None:
+        """Stop every worker, and remove the networks."""
+        self._supervisor.stop()
+        for namespace in self._namespaces:
+            subprocess.run(["ip", "netns", "delete", namespace], check=True)
+        shutil.rmtree(self._sockets)
+
+    def _add_namespace(self, name: str) -> bool:
+        namespace = self._namespace(name)
+        added = subprocess.run(["ip", "netns", "add", namespace], capture_output=True, check=False).returncode == 0
+        self._namespaces += [namespace] if added else []
+        return added
+
+    def _inside(self, name: str) -> list[str]:
+        return ["ip", "netns", "exec", self._namespace(name)]
+
+    def _namespace(self, name: str) -> str:
+        return f"{self._sockets.name}-{name}"
+
+    def _socket(self, port: int | None) -> Path:
+        return self._sockets / str(port)
