@@ -53,13 +53,16 @@ def main() -> None:
     )
 
 
-def train(recipe: str, state: Path, *arguments: str, summary: Path | None = None) -> dict[str, Any]:
-    """Run the whole pipeline on the bundled MNIST in a process of its own.
+def train(
+    recipe: str, state: Path, *arguments: str, source: str = "bundled", summary: Path | None = None
+) -> dict[str, Any]:
+    """Run the whole pipeline in a process of its own.
 
     Args:
         recipe: Name of the recipe.
         state: State folder.
         arguments: Further flags.
+        source: Source of the digits.
         summary: File for the summary; by default beside the state folder.
 
     Returns:
@@ -67,7 +70,7 @@ def train(recipe: str, state: Path, *arguments: str, summary: Path | None = None
         epochs' records.
     """
     summary = summary or state.with_suffix(".json")
-    flags = ("--recipe", recipe, "--source", "bundled", "--summary", str(summary))
+    flags = ("--recipe", recipe, "--source", source, "--summary", str(summary))
     began = time.time()
     done = subprocess.run(
         [sys.executable, "-m", "flows.train", *flags, *arguments],

@@ -38,20 +38,16 @@ def main() -> None:
         hyperparameters = RECIPES[recipe].model_dump(mode="json")
         if runs.get(name, {}).get("hyperparameters") != hyperparameters:
             with Console().status(f"Training {name}"):
-                runs[name] = {
-                    **summarize(run_once(recipe, seed, STATE)),
-                    "at": datetime.now(UTC).isoformat(timespec="seconds"),
-                    "hyperparameters": hyperparameters,
-                }
+                runs[name] = summarize(run_once(recipe, seed, STATE))
     publish("quality", {"training_runs": runs, "comparison": compare(runs)})
 
 
-def run_once(recipe: RecipeName, seed: int, state: Path) -> dict[str, Any]:
+def run_once(recipe: RecipeName, seed: int, state: Path, source: str = "bundled") -> dict[str, Any]:
     """Return the results of a training run, which may have ended before this program began."""
     digest = hashlib.sha256(RECIPES[recipe].model_dump_json().encode()).hexdigest()[:8]
     ended = state / f"{recipe}-{seed}-{digest}.run.json"
     if not ended.exists():
-        run = train(recipe, state, "--seed", str(seed), summary=state / f"{recipe}-{seed}.json")
+        run = train(recipe, state, "--seed", str(seed), source=source, summary=state / f"{recipe}-{seed}.json")
         ended.write_text(json.dumps(run, indent=2), encoding="utf-8")
     return json.loads(ended.read_text(encoding="utf-8"))
 
@@ -74,6 +70,8 @@ def summarize(run: Mapping[str, Any]) -> dict[str, Any]:
         "selection": _reports(evaluation.candidate.selection, evaluation.selection_baselines),
         "held_out": _reports(evaluation.candidate.held_out, evaluation.held_out_baselines),
         "verdict": evaluation.verdict.reason if evaluation.verdict else None,
+        "at": datetime.now(UTC).isoformat(timespec="seconds"),
+        "hyperparameters": RECIPES[run["recipe"]].model_dump(mode="json"),
     }
 
 

@@ -81,8 +81,8 @@ def with_tables(document: Path) -> str:
 
 def tables() -> dict[str, Table]:
     """Return every table by its name, made of the files under benchmarks/results/."""
-    names = ("step", "pipeline", "scale", "rendering", "quality", "chaos", "gpu", "load", "records")
-    step, pipeline, scale, rendering, quality, chaos, gpu, load, records = map(read_results, names)
+    names = ("step", "pipeline", "scale", "rendering", "quality", "fashion", "chaos", "gpu", "load", "records")
+    step, pipeline, scale, rendering, quality, fashion, chaos, gpu, load, records = map(read_results, names)
     return {
         "results": Table(
             ("quality", "step", "gpu", "chaos"),
@@ -102,6 +102,7 @@ def tables() -> dict[str, Table]:
         "gpu": Table(("gpu",), list(_step(gpu)), f"On one {gpu['gpus'][0]}."),
         "gpu-epochs": Table(("gpu",), list(_gpu_epochs(gpu))),
         "quality": Table(("quality",), list(_quality(quality))),
+        "fashion": Table(("fashion",), list(_quality(fashion))),
         "passing": Table(("quality",), list(_passing(quality)), _passing_note(quality)),
     }
 
