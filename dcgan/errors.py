@@ -33,6 +33,10 @@ class TrackingError(DcganError):
     """The MLflow store does not answer, or holds something other than expected."""
 
 
+class UnavailableError(TrackingError):
+    """The MLflow store does not answer, or fails in a way that may pass, so a retry is worthwhile."""
+
+
 class ModelError(DcganError):
     """A registered or saved model is not the expected generator."""
 

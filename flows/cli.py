@@ -55,7 +55,7 @@ class Command(NamedTuple):
 
 
 COMMANDS = {
-    "train": Command(train.dcgan, train.show, train.check, train.AFTER_SIGNAL),
+    "train": Command(train.dcgan, train.show, train.resolved_recipe, train.AFTER_SIGNAL),
     "sweep": Command(sweep.dcgan_sweep, sweep.show, sweep.check, sweep.AFTER_SIGNAL),
     "evaluate": Command(evaluate.dcgan_evaluate, evaluate.show),
     "promote": Command(promote.dcgan_promote, promote.show, promote.check),

@@ -114,7 +114,7 @@ def check(  # noqa: PLR0913 - the flow's own parameters
     Raises:
         ConfigurationError: They contradict one another, or a value is not valid for its hyperparameter.
     """
-    train.check(recipe, epochs, hyperparameters)
+    train.resolved_recipe(recipe, epochs, hyperparameters)
     if deployment is None and parallel > 1:
         raise ConfigurationError(
             "--parallel goes with --deployment: in this process, trials run one after the other; "

@@ -70,13 +70,12 @@ def dcgan(  # noqa: PLR0913 - one for each field of the form
         from tasks.promote import promote_candidate, promotion_lock
         from tasks.register import register
         from tasks.render import render
-        from tasks.train import train
+        from tasks.train import record, train
         from tasks.training_run import training_run
         from tracking.runs import describe_result
 
     clock = StageClock()
     settings = read_settings()
-    check(recipe, epochs, hyperparameters)
     resolved = resolved_recipe(recipe, epochs, hyperparameters)
     require_starts_left()
     devices = choose_devices(device)
@@ -93,6 +92,7 @@ def dcgan(  # noqa: PLR0913 - one for each field of the form
     with training_run(context, configuration, dataset.manifest, resume, others) as run:
         publish_run_link(run)
         trained = train(context, run, dataset, references, device)
+        record(context, run, trained.checkpoint)
         clock.lap("train")
         render(context, run, trained.checkpoint)
         clock.lap("render")
@@ -127,22 +127,18 @@ class StageClock:
         self._began = now
 
 
-def check(
+def resolved_recipe(
     recipe: RecipeName = "fast", epochs: int | None = None, hyperparameters: Changes | None = None, **_: object
-) -> None:
-    """Refuse hyperparameters that contradict one another.
+) -> Recipe:
+    """Return the recipe that the flow's parameters describe.
 
     Raises:
         ConfigurationError: Two numbers of epochs are given, or a value does not go with the recipe's others.
     """
-    if epochs and "epochs" in (hyperparameters or {}):
+    changes = hyperparameters or {}
+    if epochs and "epochs" in changes:
         raise ConfigurationError("Two numbers of epochs are given; expected one, --epochs N or --set epochs=N.")
-    resolved_recipe(recipe, epochs, hyperparameters or {})
-
-
-def resolved_recipe(name: RecipeName, epochs: int | None, changes: Changes) -> Recipe:
-    """Return a recipe with other hyperparameters, and with another number of epochs where one is given."""
-    return RECIPES[name].changed({**changes, **({"epochs": epochs} if epochs else {})})
+    return RECIPES[recipe].changed({**changes, **({"epochs": epochs} if epochs else {})})
 
 
 def summarize(

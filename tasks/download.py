@@ -4,17 +4,16 @@ import hashlib
 import json
 import logging
 from pathlib import Path
-from typing import Any
 
-from prefect import Task, task
+from prefect import task
 from prefect.cache_policies import NO_CACHE
-from prefect.client.schemas.objects import State, TaskRun
 from prefect.tasks import exponential_backoff
 from pydantic import ValidationError
 
 from dcgan.data.idx import FILES, IdxSet, read_idx_folder
-from dcgan.errors import DataError, NetworkError, mask_credentials
+from dcgan.errors import DataError, mask_credentials
 from dcgan.files import atomic_folder, mark_used, remove_leftovers
+from tasks.retries import is_transient
 from tasks.settings import Settings
 from tasks.sources import EXPECTED, MIRRORS, Limits, check_source, fetch_file, local_folder
 
@@ -23,11 +22,6 @@ logger = logging.getLogger("dcgan.download")
 RECORD_NAME = "download.json"
 # a mirror that is slow or serves too much is worth less than the bundled copy
 MIRROR_LIMITS = Limits(file_seconds=60, file_bytes=64 << 20)
-
-
-def is_transient(_task: Task[..., Any], _run: TaskRun, state: State[Any]) -> bool:
-    """Return whether a failed download may succeed later: a missing file or wrong content will not."""
-    return isinstance(state.result(raise_on_failure=False), NetworkError)
 
 
 @task(

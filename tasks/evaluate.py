@@ -4,9 +4,6 @@ import logging
 from datetime import UTC, datetime
 from pathlib import Path
 
-from prefect import task
-from prefect.cache_policies import NO_CACHE
-
 from dcgan.data.dataset import Dataset
 from dcgan.evaluation.examine import Examined, Examiner, References
 from dcgan.evaluation.gate import Evaluation
@@ -15,6 +12,7 @@ from dcgan.report.model_card import with_evaluation
 from dcgan.report.render import ReportPage, SampleImages, render_report, sample_images, shown_metrics
 from tasks.context import Context
 from tasks.prefect_ui import publish_evaluation
+from tasks.retries import recording_task
 from tracking.evaluations import record_evaluation, recorded_evaluation, version_facts
 from tracking.metrics import recorded_best_epoch, recorded_curves
 from tracking.registry import Version, aliased, get_description, load_generator, resolve, set_description
@@ -25,7 +23,7 @@ from tracking.tags import ANIMATION, CHAMPION, MODEL_CARD, MODEL_NAME, PLAYGROUN
 logger = logging.getLogger("dcgan.evaluate")
 
 
-@task(cache_policy=NO_CACHE)
+@recording_task
 def evaluate(
     context: Context, name: int | str, dataset: Dataset, references: References, *, again: bool = True
 ) -> Evaluation:

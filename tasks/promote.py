@@ -14,6 +14,7 @@ from dcgan.files import exclusive_lock
 from tasks.context import Context
 from tasks.prefect_ui import announce_champion, publish_promotion
 from tasks.results import Promotion, PromotionMode
+from tasks.retries import recording_task
 from tasks.settings import Settings
 from tracking import registry
 from tracking.registry import Version
@@ -50,7 +51,7 @@ def promotion_lock(settings: Settings) -> Iterator[None]:
         yield
 
 
-@task(cache_policy=NO_CACHE)
+@recording_task
 def promote_candidate(context: Context, evaluation: Evaluation, mode: PromotionMode) -> Promotion:
     """Make a candidate the champion if it passed the gate; `manual` makes it the challenger instead.
 

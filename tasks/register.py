@@ -6,8 +6,6 @@ from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
-from prefect import task
-from prefect.cache_policies import NO_CACHE
 
 from dcgan.data.dataset import Manifest
 from dcgan.errors import ModelError
@@ -21,6 +19,7 @@ from dcgan.training.checkpoint import Checkpoint
 from dcgan.training.run_folder import RunFolder
 from tasks.context import Context
 from tasks.flow_run import flow_run_tags
+from tasks.retries import recording_task
 from tasks.training_run import TrainingRun
 from tracking import registry
 from tracking.evaluations import SHOWN_DIGITS
@@ -46,7 +45,7 @@ EXAMPLES = 16
 TOLERANCE = 1e-5  # of pixels in [-1, 1]: batch sizes differ, and with them the order of sums
 
 
-@task(cache_policy=NO_CACHE)
+@recording_task
 def register(context: Context, run: TrainingRun, dataset: Manifest, checkpoint: Checkpoint) -> int:
     """Register the generator of the final checkpoint as a new version, verify it by loading it, and return its number.
 

@@ -1,19 +1,17 @@
 """The rendering task: the registered epoch's sample grid, and the animation of all epochs."""
 
-from prefect import task
-from prefect.cache_policies import NO_CACHE
-
 from dcgan.files import atomic_file
 from dcgan.images import png_bytes, upscaled, write_animation
 from dcgan.training.checkpoint import Checkpoint
 from dcgan.training.run_folder import RunFolder
 from tasks.context import Context
+from tasks.retries import recording_task
 from tasks.training_run import TrainingRun
 from tracking.runs import upload_folder
 from tracking.tags import REPORT
 
 
-@task(cache_policy=NO_CACHE)
+@recording_task
 def render(context: Context, run: TrainingRun, checkpoint: Checkpoint) -> int:
     """Write the selected epoch's grid as a PNG and all epochs' as a GIF, upload both, and return the GIF's frames."""
     folder = RunFolder(run.folder).report

@@ -20,6 +20,7 @@ from dcgan.training.run_folder import RunFolder
 from tasks.context import Context
 from tasks.prefect_ui import ProgressDisplay
 from tasks.results import Trained
+from tasks.retries import recording_task
 from tasks.training_run import TrainingRun
 from tracking.epochs import EpochLog
 from tracking.runs import system_metrics, tag_run
@@ -59,13 +60,32 @@ def train(
             speeds.append(report.record.metrics["images_per_second"])
     if checkpoint is None:
         raise AssertionError("a recipe has at least one epoch")
-    _finish(checkpoint, folder, log)
     last = checkpoint.metadata.records[-1]
     return Trained(
         checkpoint=checkpoint,
         images_per_second=statistics.median(speeds or [last.metrics["images_per_second"]]),
         resumed_from_epoch=start.epoch if start else 0,
     )
+
+
+@recording_task
+def record(context: Context, run: TrainingRun, checkpoint: Checkpoint) -> None:
+    """Record what MLflow still misses of a training run that is finished.
+
+    Raises:
+        TrackingError: The store failed; nothing is lost.
+        LeaseLostError: Another process has taken over the run.
+    """
+    folder = RunFolder(run.folder)
+    try:
+        log = EpochLog(context.store, run.lease)
+        _upload(checkpoint, folder, log)
+        log.record_best(checkpoint)
+    except TrackingError as error:
+        raise type(error)(
+            f"{str(error).rstrip('.')}; the training is finished and saved in {folder.path}, "
+            "and the same command records what MLflow misses without training again."
+        ) from error
 
 
 def exactness(kind: DeviceKind, start: Checkpoint | None) -> dict[str, str]:
@@ -97,15 +117,3 @@ def _upload(checkpoint: Checkpoint, folder: RunFolder, log: EpochLog) -> None:
     for retained in folder.retained():
         log.upload_checkpoint(retained)
         shutil.rmtree(retained)
-
-
-def _finish(checkpoint: Checkpoint, folder: RunFolder, log: EpochLog) -> None:
-    """Record what MLflow still misses; now a failure is an error."""
-    try:
-        _upload(checkpoint, folder, log)
-        log.record_best(checkpoint)
-    except TrackingError as error:
-        raise TrackingError(
-            f"{str(error).rstrip('.')}; the training is finished and saved in {folder.path}, "
-            "and the same command records what MLflow misses without training again."
-        ) from error

@@ -21,7 +21,7 @@ from tasks.register import register
 from tasks.render import render
 from tasks.results import Trained
 from tasks.settings import Settings
-from tasks.train import train
+from tasks.train import record, train
 from tasks.training_run import TrainingRun, training_run
 from tests.checkpoints import checkpoint_after
 from tracking.runs import create_run, upload_folder
@@ -61,7 +61,9 @@ class Pipeline:
         context = context or self.open()
         references = References(dataset, self.settings.classifiers)
         with training_run(context, configuration, dataset.manifest, resume) as run:
-            return run, train.fn(context, run, dataset, references, "cpu")
+            trained = train.fn(context, run, dataset, references, "cpu")
+            record.fn(context, run, trained.checkpoint)
+            return run, trained
 
 
 @dataclass(frozen=True)
@@ -102,6 +104,7 @@ def complete_run(small_folder: Path, tmp_path_factory: pytest.TempPathFactory) -
     references = References(dataset, pipeline.settings.classifiers)
     with training_run(context, pipeline.configuration(dataset), dataset.manifest, "never") as run:
         trained = train.fn(context, run, dataset, references, "cpu")
+        record.fn(context, run, trained.checkpoint)
         frames = render.fn(context, run, trained.checkpoint)
         version = register.fn(context, run, dataset.manifest, trained.checkpoint)
     return TrainedRun(pipeline, context, dataset, run, trained, frames, version)

@@ -18,7 +18,7 @@ from sqlalchemy.engine import make_url
 from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.pool import NullPool
 
-from dcgan.errors import ConfigurationError, TrackingError, mask_credentials
+from dcgan.errors import ConfigurationError, TrackingError, UnavailableError, mask_credentials
 from dcgan.files import TEMPORARY_PREFIX, atomic_file, exclusive_lock, first_line
 from tracking.database_template import copy_template, database_lock
 from tracking.tags import EXPERIMENT, MODEL_NAME, REPORT_PAGE, TRAINING_VIEW
@@ -115,7 +115,12 @@ class Store:
 
 @contextmanager
 def translated_errors(uri: str) -> Iterator[None]:
-    """Turn MLflow's exceptions into one sentence that names the store."""
+    """Turn MLflow's exceptions into one sentence that names the store.
+
+    Raises:
+        UnavailableError: A server does not answer, or fails.
+        TrackingError: Anything else failed.
+    """
     try:
         yield
     except ImportError as error:  # drivers of databases and object stores are not part of this project
@@ -130,8 +135,9 @@ def translated_errors(uri: str) -> Iterator[None]:
         ) from error
     except (MlflowException, OSError) as error:
         if reason := _connection_failure(error):
-            raise TrackingError(f"The MLflow server {mask_credentials(uri)} does not answer ({reason}).") from error
-        raise TrackingError(
+            raise UnavailableError(f"The MLflow server {mask_credentials(uri)} does not answer ({reason}).") from error
+        kind = UnavailableError if uri.startswith("http") and _is_servers_fault(error) else TrackingError
+        raise kind(
             f"The MLflow store {mask_credentials(uri)} failed: {mask_credentials(first_line(error))}."
         ) from error
 
@@ -160,6 +166,11 @@ def _connection_failure(error: BaseException) -> str | None:
             return cause.strerror or str(cause)
         cause = cause.__cause__ or cause.__context__
     return None
+
+
+def _is_servers_fault(error: BaseException) -> bool:
+    """Return whether MLflow's server failed, as where its database or bucket does not answer it."""
+    return isinstance(error, MlflowException) and error.get_http_status_code() >= httpx.codes.INTERNAL_SERVER_ERROR
 
 
 def _require_answer(uri: str) -> None:

@@ -35,16 +35,26 @@ def dropout_mask(seed: tf.Tensor, index: int, rate: float, shape: list[Any], bat
     fold = tf.random.experimental.stateless_fold_in
     seed = fold(seed, index, alg="philox")
     below = math.floor(LEVELS * rate)
-    above = tf.random.stateless_uniform(shape[-1:], fold(seed, 1, alg="philox"), alg="philox") < LEVELS * rate - below
+    above = _uniform(_random_words(shape[-1:], fold(seed, 1, alg="philox"))) < LEVELS * rate - below
     thresholds = tf.cast(below + tf.cast(above, tf.int32), tf.uint8)
 
     def draw(global_shape: list[Any]) -> tf.Tensor:
         elements = tf.reduce_prod(global_shape)
         words = (elements + 3) // 4
-        bits = tf.random.stateless_uniform([words], seed, minval=None, maxval=None, dtype=tf.uint32, alg="philox")
-        return tf.reshape(tf.reshape(tf.bitcast(bits, tf.uint8), [-1])[:elements], global_shape)
+        bits = tf.bitcast(_random_words([words], seed), tf.uint8)
+        return tf.reshape(tf.reshape(bits, [-1])[:elements], global_shape)
 
     return local_shard(draw, shape, batch_axis) < thresholds
+
+
+def _random_words(shape: list[Any], seed: tf.Tensor) -> tf.Tensor:
+    """Return random bits, uint32 of `shape`: the same whether or not XLA compiles the draw, unlike numbers."""
+    return tf.random.stateless_uniform(shape, seed, minval=None, maxval=None, dtype=tf.uint32, alg="philox")
+
+
+def _uniform(words: tf.Tensor) -> tf.Tensor:
+    """Return float32 numbers in [0, 1), made of random bits as TensorFlow makes them outside XLA."""
+    return tf.bitcast((words & 0x7FFFFF) | 0x3F800000, tf.float32) - 1  # a random fraction of a number in [1, 2)
 
 
 def shape_of(x: tf.Tensor) -> list[Any]:

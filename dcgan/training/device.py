@@ -1,8 +1,7 @@
 """Where a training run computes: on one processor, one GPU, or all GPUs of the machine, which divide the batch.
 
 Several devices compute exactly what one would: random numbers are drawn for the global batch and each device takes its
-shard, batch statistics are sums over all devices, and each device's losses are its share of the global batch's mean. A
-single GPU is the exception: XLA compiles its step, and XLA makes other numbers of a seed than TensorFlow does.
+shard, batch statistics are sums over all devices, and each device's losses are its share of the global batch's mean.
 """
 
 from dataclasses import dataclass

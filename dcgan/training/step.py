@@ -66,9 +66,7 @@ class Gan:
             self.discriminator_optimizer.build(self.discriminator.trainable_variables)
             self._ema = _copies(self.generator) if recipe.ema_half_life_images else []
             self._images = tf.Variable(images, trainable=False)
-        self._compiled_step = (
-            tf.function(self._step, jit_compile=True, autograph=False) if self.devices.xla else self._step
-        )
+        self._update = tf.function(self._step, jit_compile=True, autograph=False) if self.devices.xla else self._step
         # AutoGraph is off: what it rewrites depends on the versions of Python and of the packages it parses with
         orders = tf.TensorSpec([None, recipe.batch_size], tf.int32)
         self._run = tf.function(self._run_steps, input_signature=[orders, tf.TensorSpec([], tf.int32)], autograph=False)
@@ -143,7 +141,7 @@ class Gan:
         steps = tf.shape(order)[0]
 
         def run_step(index: tf.Tensor, histories: list[tf.TensorArray]) -> tuple[tf.Tensor, list[tf.TensorArray]]:
-            shares = strategy.run(self._compiled_step, args=(order[index], first_step + index))
+            shares = strategy.run(self._draw_and_update, args=(order[index], first_step + index))
             metrics = [strategy.reduce(tf.distribute.ReduceOp.SUM, share, axis=None) for share in shares]
             return index + 1, [history.write(index, m) for history, m in zip(histories, metrics, strict=True)]
 
@@ -154,13 +152,16 @@ class Gan:
         )
         return [history.stack() for history in histories]
 
-    def _step(self, rows: tf.Tensor, step: tf.Tensor) -> list[tf.Tensor]:
+    def _draw_and_update(self, rows: tf.Tensor, step: tf.Tensor) -> list[tf.Tensor]:
+        images, latents = self._draw(rows, step)  # XLA would make other latents of the seed
+        return self._update(images, latents, step)
+
+    def _step(self, images: tf.Tensor, latents: tf.Tensor, step: tf.Tensor) -> list[tf.Tensor]:
         """Update both networks on one device, from gradients that are both taken before either update.
 
         Returns:
             This device's share of each metric; the metric is the sum over all devices.
         """
-        images, latents = self._draw(rows, step)
         with tf.GradientTape() as generator_tape:
             generated = self.passes.generate(self.generator, latents)
         with tf.GradientTape() as discriminator_tape:

@@ -63,6 +63,24 @@ def test_both_servers_are_away_for_a_while(tmp_path, small_folder):
         assert flow_run["state_type"] == "COMPLETED"
 
 
+def test_mlflow_is_away_at_the_end(tmp_path, small_folder):
+    """Prefect repeats the task that records what MLflow misses, and the run ends as if nothing had happened."""
+    with (
+        mlflow_server(tmp_path) as (server, url),
+        train_process(
+            tmp_path / "state", "--epochs", "3", "--source", str(small_folder), MLFLOW_TRACKING_URI=url
+        ) as process,
+    ):
+        read_until(process, "Epoch 2 of ")
+        server.stop()
+        read_until(process, "Retry 1/")
+        server.start()
+        process.stderr.read()
+        assert process.wait() == 0
+        run_id = require_everything_once(MlflowClient(url), 3)
+        assert len(MlflowClient(url).search_model_versions(f"run_id = '{run_id}'")) == 1
+
+
 def test_mlflow_stays_away(tmp_path, small_folder):
     """The command ends in one sentence; run again with MLflow back, it records everything and trains nothing."""
     arguments = ("--epochs", "5", "--source", str(small_folder), "--summary", str(tmp_path / "summary.json"))

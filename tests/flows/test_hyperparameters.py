@@ -8,7 +8,7 @@ from dcgan.errors import ConfigurationError
 from dcgan.recipe import RECIPES, Recipe
 from flows.cli import app, main
 from flows.hyperparameters import with_recipe_files
-from flows.train import check, dcgan, resolved_recipe
+from flows.train import dcgan, resolved_recipe
 
 FORM = dcgan.parameters.model_dump()
 ENOUGH = 'base = "smoke"\n'
@@ -97,7 +97,7 @@ def test_two_numbers_of_epochs_are_refused(state, error_line):
     assert main(["train", "--epochs", "3", "--set", "epochs=4"]) == 2
     assert error_line() == "Two numbers of epochs are given; expected one, --epochs N or --set epochs=N."
     with pytest.raises(ConfigurationError, match="Two numbers of epochs"):
-        check("fast", 3, {"epochs": 4})
+        resolved_recipe("fast", 3, {"epochs": 4})
 
 
 @pytest.mark.parametrize(

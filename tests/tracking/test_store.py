@@ -2,6 +2,7 @@
 
 import os
 import signal
+import json
 import socket
 import subprocess
 import sys
@@ -9,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from dcgan.errors import ConfigurationError, TrackingError
+from dcgan.errors import ConfigurationError, TrackingError, UnavailableError
 from dcgan.files import TEMPORARY_PREFIX
 from dcgan.training.checkpoint import load_checkpoint
 from tasks.context import open_context
@@ -68,6 +69,24 @@ def test_a_server_that_is_not_mlflows_is_told(web, state, body, sentence):
     web.answer("/api/2.0/mlflow/experiments/get-by-name?experiment_name=dcgan", web.respond(body))
     with pytest.raises(TrackingError, match=f"^{sentence.format(url=web.address)}"):
         open_context(Settings(state=state, mlflow_uri=web.address))
+
+
+@pytest.mark.parametrize(
+    ("status", "code", "kind"),
+    [
+        ("500 Oops", "INTERNAL_ERROR", UnavailableError),
+        ("503 Later", "TEMPORARILY_UNAVAILABLE", UnavailableError),
+        ("403 No", "PERMISSION_DENIED", TrackingError),
+    ],
+)
+def test_a_failure_that_may_pass_is_told_apart(web, state, status, code, kind):
+    """A server that fails may work again, as where its bucket is away; one that refuses will refuse again."""
+    body = json.dumps({"error_code": code, "message": "not now"}).encode()
+    web.answer("/health", web.respond(b"OK"))
+    web.answer("/api/2.0/mlflow/experiments/get-by-name?experiment_name=dcgan", web.respond(body, status))
+    with pytest.raises(TrackingError) as failure:
+        open_context(Settings(state=state, mlflow_uri=web.address))
+    assert type(failure.value) is kind
 
 
 def test_a_database_that_is_away_is_named_at_once(state, free_port):
