@@ -1,8 +1,8 @@
 """The store: one that answers or is refused, created completely, and epochs that are recorded exactly once."""
 
+import json
 import os
 import signal
-import json
 import socket
 import subprocess
 import sys
