@@ -69,7 +69,7 @@ test-long: $(DEV)  ## run both of these at once, which takes less time than one 
 test-browser: $(DEV)  ## look at the pages with a real Chromium, which must be installed
 	$(RUN) pytest $(PARALLEL) -m browser $(call given,ARGS)
 
-test-stack: $(DEV)  ## break the team stack while it trains; needs Debian's postgresql, redis-server, nginx-light and socat
+test-stack: $(DEV)  ## break the team stack while it trains; needs the Debian packages that .ci/run installs
 	$(RUN) pytest -m stack $(call given,ARGS)
 
 test-docker: $(DEV)  ## run flow runs in containers of the image, with a Docker that must run

@@ -4,6 +4,7 @@ import os
 import shutil
 import subprocess
 import tempfile
+from collections.abc import Sequence
 from pathlib import Path
 from threading import Event
 from urllib.parse import urlsplit
@@ -24,46 +25,59 @@ class Machines:
     Args:
         team: The running stack.
         root: The folder of the machines' folders.
+
+    Attributes:
+        ports: The port of each address, by the name of its variable.
+        isolated: Whether each machine has a network of its own.
     """
 
     def __init__(self, team: ServiceStack, root: Path) -> None:
         self._team, self._root = team, root
         self._sockets = Path(tempfile.mkdtemp(prefix="dcgan-"))  # a short path: those of sockets have 107 bytes at most
-        self._ports = [urlsplit(team.environment[name]).port for name in ADDRESSES]
+        self.ports = {name: urlsplit(team.environment[name]).port or 0 for name in ADDRESSES}
         self._namespaces: list[str] = []
+        self._networks: dict[str, list[str]] = {}
         self._supervisor = Supervisor(root / "logs", Event(), grace_seconds=30)
         self.isolated = os.geteuid() == 0 and self._add_namespace("probe")
         if self.isolated:
-            for port in self._ports:
-                here, there = f"UNIX-LISTEN:{self._socket(port)},fork", f"TCP:{LOOPBACK[0]}:{port}"
+            for port in self.ports.values():
+                here, there = f"UNIX-LISTEN:{self.socket(port)},fork", f"TCP:{LOOPBACK[0]}:{port}"
                 self._supervisor.start(f"relay-{port}", ["socat", here, there], os.environ, Role.STORE)
 
-    def start(self, name: str, pool: str = "cpu") -> Service:
-        """Start a machine's worker."""
+    def start(self, name: str, pool: str = "cpu", **variables: str) -> Service:
+        """Start a machine's worker, with environment variables of its own."""
         state, home = self._root / name / "state", self._root / name / "home"
         home.mkdir(parents=True)
         own = {"DCGAN_STATE": str(state), "PREFECT_HOME": str(state / "prefect"), "HOME": str(home)}
         shared = {"DCGAN_HOME": str(CHECKOUT), "PREFECT_WORKER_QUERY_SECONDS": "2"}
         environment = {**self._team.environment, **shared, **own, "PREFECT_FLOWS_HEARTBEAT_FREQUENCY": "30"}
-        command = [*self.network(name), *worker_command(pool, name)]
-        return self._supervisor.start(name, command, environment, Role.WORKER)
+        inside = self._networks.get(name) or self.network(name)
+        command = [*inside, *worker_command(pool, name)]
+        return self._supervisor.start(name, command, environment | variables, Role.WORKER)
 
-    def network(self, name: str) -> list[str]:
-        """Return the words that run a command in a new machine's network, whose relays listen by then."""
+    def network(self, name: str, proxy: Sequence[str] = ()) -> list[str]:
+        """Return the words that run a command in a new machine's network, where all addresses answer by then.
+
+        Args:
+            name: Name of the machine.
+            proxy: Command line of what listens there for Prefect's and MLflow's address, instead of relays.
+        """
         if not self.isolated:
             return []
         assert self._add_namespace(name)
-        inside = self._inside(name)
+        inside = self._networks[name] = ["ip", "netns", "exec", self._namespace(name)]
         subprocess.run([*inside, "ip", "link", "set", "lo", "up"], check=True)
-        for port in self._ports:
-            here, there = f"TCP-LISTEN:{port},bind={LOOPBACK[0]},fork,reuseaddr", f"UNIX-CONNECT:{self._socket(port)}"
+        if proxy:
+            self._supervisor.start(f"{name}-proxy", [*inside, *proxy], os.environ, Role.STORE)
+        for port in self.ports.values() if not proxy else [self.ports["DCGAN_SWEEPS_URI"]]:
+            here, there = f"TCP-LISTEN:{port},bind={LOOPBACK[0]},fork,reuseaddr", f"UNIX-CONNECT:{self.socket(port)}"
             self._supervisor.start(f"{name}-relay-{port}", [*inside, "socat", here, there], os.environ, Role.STORE)
-        wait_until("the relays", lambda: all(self.reaches(name, port) for port in self._ports))
+        wait_until("the addresses", lambda: all(self.reaches(name, port) for port in self.ports.values()))
         return inside
 
     def reaches(self, name: str, port: int) -> bool:
         """Return whether something answers at a port of a machine's loopback."""
-        probe = [*self._inside(name), "socat", "-u", "OPEN:/dev/null", f"TCP:{LOOPBACK[0]}:{port}"]
+        probe = [*self._networks[name], "socat", "-u", "OPEN:/dev/null", f"TCP:{LOOPBACK[0]}:{port}"]
         return subprocess.run(probe, capture_output=True, check=False).returncode == 0
 
     def stop(self) -> None:
@@ -73,17 +87,15 @@ class Machines:
             subprocess.run(["ip", "netns", "delete", namespace], check=True)
         shutil.rmtree(self._sockets)
 
+    def socket(self, port: int) -> Path:
+        """Return the Unix socket, visible in every network, that leads to a port of this machine's loopback."""
+        return self._sockets / str(port)
+
     def _add_namespace(self, name: str) -> bool:
         namespace = self._namespace(name)
         added = subprocess.run(["ip", "netns", "add", namespace], capture_output=True, check=False).returncode == 0
         self._namespaces += [namespace] if added else []
         return added
 
-    def _inside(self, name: str) -> list[str]:
-        return ["ip", "netns", "exec", self._namespace(name)]
-
     def _namespace(self, name: str) -> str:
         return f"{self._sockets.name}-{name}"
-
-    def _socket(self, port: int | None) -> Path:
-        return self._sockets / str(port)

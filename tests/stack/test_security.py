@@ -1,13 +1,15 @@
 """Who gets in: nobody without a password, nobody under another name, and nobody from another machine."""
 
 import subprocess
+from pathlib import Path
+from urllib.parse import urlsplit
 
 import httpx
 import psutil
 import pytest
 import yaml
 
-from tests.service_stack import CHECKOUT, ServiceStack
+from tests.service_stack import CHECKOUT, ServiceStack, free_port, wait_until
 from tests.stack.processes import process_of
 
 pytestmark = [pytest.mark.stack, pytest.mark.timeout(600)]
@@ -22,16 +24,39 @@ def test_nobody_gets_in_without_a_password(team: ServiceStack) -> None:
         assert httpx.post(f"{team.mlflow}/api/2.0/mlflow/runs/search", json={}, auth=auth).status_code == 401
 
 
-def test_prometheus_gets_what_it_asks_for(team: ServiceStack) -> None:
-    """With the password, both have metrics at the paths of prometheus.yml."""
-    jobs = yaml.safe_load((CHECKOUT / "deploy" / "compose" / "prometheus.yml").read_text())["scrape_configs"]
-    user, _, password = team.environment["PREFECT_API_AUTH_STRING"].partition(":")
-    logins = {"prefect": (user, password), "mlflow": (user, team.environment["MLFLOW_TRACKING_PASSWORD"])}
-    addresses = {"prefect": team.prefect.removesuffix("/api"), "mlflow": team.mlflow}
-    for job in jobs:
-        name = job["job_name"]
-        answer = httpx.get(f"{addresses[name]}{job.get('metrics_path', '/metrics')}", auth=logins[name])
-        assert f"\n# TYPE {name}_" in answer.raise_for_status().text
+def test_prometheus_reads_both_servers(team: ServiceStack, tmp_path: Path) -> None:
+    """A real one, with the paths and passwords of prometheus.yml, finds both up and stores what they measure."""
+    settings = yaml.safe_load((CHECKOUT / "deploy" / "compose" / "prometheus.yml").read_text())
+    settings["global"]["scrape_interval"] = "1s"
+    passwords = {
+        "prefect": team.environment["PREFECT_API_AUTH_STRING"].partition(":")[2],
+        "mlflow": team.environment["MLFLOW_TRACKING_PASSWORD"],
+    }
+    addresses = {"prefect": team.prefect, "mlflow": team.mlflow}
+    for job in settings["scrape_configs"]:
+        file = tmp_path / Path(job["basic_auth"]["password_file"]).name
+        file.write_text(passwords[job["job_name"]])
+        job["basic_auth"]["password_file"] = str(file)
+        job["static_configs"] = [{"targets": [urlsplit(addresses[job["job_name"]]).netloc]}]
+    (tmp_path / "prometheus.yml").write_text(yaml.safe_dump(settings))
+    url = f"http://127.0.0.1:{free_port()}"
+    options = {
+        "config.file": tmp_path / "prometheus.yml",
+        "storage.tsdb.path": tmp_path / "data",
+        "web.listen-address": url.removeprefix("http://"),
+    }
+    command = ["prometheus", *(f"--{name}={value}" for name, value in options.items())]
+    with (tmp_path / "log").open("w") as log, subprocess.Popen(command, stdout=log, stderr=log) as prometheus:
+
+        def found(query: str) -> dict[str, str]:
+            answer = httpx.get(f"{url}/api/v1/query", params={"query": query}).raise_for_status().json()
+            return {each["metric"]["job"]: each["value"][1] for each in answer["data"]["result"]}
+
+        try:
+            wait_until("both servers", lambda: found("up") == {"prefect": "1", "mlflow": "1"})
+            assert found('count by (job) ({__name__=~"prefect_.+|mlflow_.+"})').keys() == {"prefect", "mlflow"}
+        finally:
+            prometheus.terminate()
 
 
 def test_another_name_leads_nowhere(team: ServiceStack) -> None:
