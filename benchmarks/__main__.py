@@ -16,7 +16,7 @@ def main() -> None:
         nargs="*",
         metavar="NAME",
         help=f"{', '.join(PROGRAMS)}, which run when none is named; quality, which takes up to an hour and a half; "
-        "fashion, which takes a quarter of an hour; or tables, which writes the documents' tables from stored results",
+        "fashion, which takes 20 minutes; or tables, which writes the documents' tables from stored results",
     )
     chosen = parser.parse_args().names or PROGRAMS
     if unknown := sorted(set(chosen) - set(names)):

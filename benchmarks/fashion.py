@@ -1,8 +1,8 @@
 """What `fast` makes of data for which it was not chosen: `python -m benchmarks fashion`.
 
 Fashion-MNIST (Xiao et al., https://arxiv.org/abs/1708.07747) from Debian's package dataset-fashion-mnist, with the
-seeds of the benchmark `quality`. The classifiers are trained on the same data, once. It takes a quarter of an hour, and
-resumes when it is started again; remove .state/benchmarks/fashion to forget what it did.
+seeds of the benchmark `quality`. The classifiers are trained on the same data, once. It takes 20 minutes, and resumes
+when it is started again; remove .state/benchmarks/fashion to forget what it did.
 """
 
 from pathlib import Path

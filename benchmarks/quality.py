@@ -47,7 +47,11 @@ def run_once(recipe: RecipeName, seed: int, state: Path, source: str = "bundled"
     digest = hashlib.sha256(RECIPES[recipe].model_dump_json().encode()).hexdigest()[:8]
     ended = state / f"{recipe}-{seed}-{digest}.run.json"
     if not ended.exists():
-        run = train(recipe, state, "--seed", str(seed), source=source, summary=state / f"{recipe}-{seed}.json")
+        run = {
+            **train(recipe, state, "--seed", str(seed), source=source, summary=state / f"{recipe}-{seed}.json"),
+            "at": datetime.now(UTC).isoformat(timespec="seconds"),
+            "hyperparameters": RECIPES[recipe].model_dump(mode="json"),
+        }
         ended.write_text(json.dumps(run, indent=2), encoding="utf-8")
     return json.loads(ended.read_text(encoding="utf-8"))
 
@@ -70,8 +74,8 @@ def summarize(run: Mapping[str, Any]) -> dict[str, Any]:
         "selection": _reports(evaluation.candidate.selection, evaluation.selection_baselines),
         "held_out": _reports(evaluation.candidate.held_out, evaluation.held_out_baselines),
         "verdict": evaluation.verdict.reason if evaluation.verdict else None,
-        "at": datetime.now(UTC).isoformat(timespec="seconds"),
-        "hyperparameters": RECIPES[run["recipe"]].model_dump(mode="json"),
+        "at": run["at"],
+        "hyperparameters": run["hyperparameters"],
     }
 
 

@@ -67,12 +67,11 @@ def dcgan(  # noqa: PLR0913 - one for each field of the form
         from tasks.flow_run import choose_seed, require_starts_left
         from tasks.prefect_ui import completed, publish_run_link, publish_summary
         from tasks.prepare import prepare
-        from tasks.promote import promote_candidate, promotion_lock
+        from tasks.promote import describe, promote_candidate, promotion_lock
         from tasks.register import register
         from tasks.render import render
         from tasks.train import record, train
         from tasks.training_run import training_run
-        from tracking.runs import describe_result
 
     clock = StageClock()
     settings = read_settings()
@@ -102,11 +101,9 @@ def dcgan(  # noqa: PLR0913 - one for each field of the form
             promoted = Promotion.unevaluated(version, resolved.name)
         else:
             with promotion_lock(settings):
-                run.lease.require()
-                evaluation = evaluate(context, version, dataset, references, again=False)
-                run.lease.require()
-                promoted = promote_candidate(context, evaluation, promotion)
-        describe_result(context.store, run.run_id, version, promoted.reason, evaluated=bool(promoted.metrics))
+                evaluation = evaluate(context, version, dataset, references, again=False, lease=run.lease)
+                promoted = promote_candidate(context, evaluation, promotion, run.lease)
+        describe(context, run.run_id, promoted)
         clock.lap("gate")
     summary = summarize(context, run, trained, promoted, clock.seconds)
     publish_summary(summary)

@@ -14,6 +14,7 @@ from tasks.context import Context
 from tasks.prefect_ui import publish_evaluation
 from tasks.retries import recording_task
 from tracking.evaluations import record_evaluation, recorded_evaluation, version_facts
+from tracking.lease import Lease
 from tracking.metrics import recorded_best_epoch, recorded_curves
 from tracking.registry import Version, aliased, get_description, load_generator, resolve, set_description
 from tracking.runs import artifact_link, artifact_paths, get_run, upload_text, with_relative_links
@@ -25,7 +26,13 @@ logger = logging.getLogger("dcgan.evaluate")
 
 @recording_task
 def evaluate(
-    context: Context, name: int | str, dataset: Dataset, references: References, *, again: bool = True
+    context: Context,
+    name: int | str,
+    dataset: Dataset,
+    references: References,
+    *,
+    again: bool = True,
+    lease: Lease | None = None,
 ) -> Evaluation:
     """Evaluate a version beside the champion, let the gate decide, and record metrics and verdict with the version.
 
@@ -37,11 +44,15 @@ def evaluate(
         dataset: The prepared dataset whose test half is the reference.
         references: Its test half in the features of both classifiers.
         again: False reuses a recorded verdict, if it compares with the current champion.
+        lease: The lease on the training run that asks for it.
 
     Raises:
+        LeaseLostError: Another process has taken over the training run.
         ModelError: There is no such version, or it or the champion is not a working generator.
         DataError: The dataset is too small.
     """
+    if lease:
+        lease.require()
     store = context.store
     version, champion = resolve(store, name), aliased(store, CHAMPION)
     recorded = None if again else recorded_evaluation(store, version)

@@ -17,7 +17,9 @@ from tasks.results import Promotion, PromotionMode
 from tasks.retries import recording_task
 from tasks.settings import Settings
 from tracking import registry
+from tracking.lease import Lease
 from tracking.registry import Version
+from tracking.runs import describe_result
 from tracking.store import Store
 from tracking.tags import (
     CHALLENGER,
@@ -52,30 +54,49 @@ def promotion_lock(settings: Settings) -> Iterator[None]:
 
 
 @recording_task
-def promote_candidate(context: Context, evaluation: Evaluation, mode: PromotionMode) -> Promotion:
+def promote_candidate(
+    context: Context, evaluation: Evaluation, mode: PromotionMode, lease: Lease | None = None
+) -> Promotion:
     """Make a candidate the champion if it passed the gate; `manual` makes it the challenger instead.
+
+    Args:
+        context: Settings and store.
+        evaluation: The evaluation of the candidate.
+        mode: `auto` or `manual`.
+        lease: The lease on the training run that asks for it.
 
     Raises:
         ModelError: Another process has changed the champion since the evaluation, or the candidate has been damaged.
+        LeaseLostError: Another process has taken over the training run.
     """
+    if lease:
+        lease.require()
     store = context.store
     number, verdict = evaluation.candidate.version, evaluation.verdict
     champion = registry.aliased(store, CHAMPION)
     promoted = champion is not None and champion.number == number
-    changed = False
     if not promoted and verdict and verdict.passed:
         if mode == "auto":
             registry.require_generator(store, registry.resolve(store, number))
             # directly before the alias moves: to download the candidate's files takes a while
             _require_unchanged(evaluation, registry.aliased(store, CHAMPION))
             registry.tag_version(store, number, {PROMOTED_BY: "gate"})
-            registry.set_champion(store, number)
-            promoted = changed = True
+            promoted = True
         else:
             registry.set_alias(store, CHALLENGER, number)
+    # also where an earlier attempt moved the alias and was interrupted before all was done and told
+    changed = promoted and evaluation.champion_version != number
+    if changed:
+        registry.set_champion(store, number)
     reason = f"{verdict.reason if verdict else ''} {_outcome(evaluation, champion, promoted=promoted)}".strip()
     promotion = Promotion(version=number, promoted=promoted, reason=reason, metrics=evaluation.candidate.metrics())
     return _published(store, promotion, changed=changed)
+
+
+@recording_task
+def describe(context: Context, run_id: str, promotion: Promotion) -> None:
+    """Describe what came of a training run on its page in MLflow."""
+    describe_result(context.store, run_id, promotion.version, promotion.reason, evaluated=bool(promotion.metrics))
 
 
 @task(cache_policy=NO_CACHE)

@@ -24,8 +24,8 @@ def recording_task(function: Callable[P, R]) -> Task[P, R]:
     """Make a task of what records results when training has ended.
 
     While it trains, a training run does not wait for a store that is away. Afterwards there is nothing else to do, so
-    Prefect repeats the task for a minute or two before the flow run fails. What an attempt recorded is not recorded
-    again by the next.
+    Prefect repeats the task for a minute or two before the flow run fails. To repeat it is safe: files are replaced,
+    and epochs, metrics and versions are there once.
     """
     decorate = task(
         cache_policy=NO_CACHE,

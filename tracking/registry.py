@@ -22,7 +22,7 @@ from mlflow.models import Model, ModelSignature
 from mlflow.types import Schema, TensorSpec
 from pydantic import BaseModel, ConfigDict
 
-from dcgan.errors import ModelError, TrackingError
+from dcgan.errors import ModelError, TrackingError, UnavailableError
 from dcgan.files import first_line, sha256_of_file
 from dcgan.generation import Generator, require_latents
 from dcgan.recipe import IMAGE_SHAPE, LATENT_SIZE
@@ -402,6 +402,7 @@ def _verified_files(store: Store, version: Version) -> Iterator[Path]:
             folder = Path(mlflow.artifacts.download_artifacts(uri, dst_path=temporary, tracking_uri=store.uri))
             signature = Model.load(str(folder)).signature
         except Exception as error:
+            _require_artifacts(store, version)
             raise _unusable(version, f"its files cannot be read: {first_line(error)}") from error
         if signature is None:
             raise _unusable(version, "it has no signature")
@@ -413,6 +414,17 @@ def _verified_files(store: Store, version: Version) -> Iterator[Path]:
         if digest and sha256_of_file(folder / KERAS_FILE) != digest:
             raise _unusable(version, f"the file {KERAS_FILE} is damaged: its SHA-256 is not {digest}")
         yield folder
+
+
+def _require_artifacts(store: Store, version: Version) -> None:
+    """Raise UnavailableError where no artifact can be read now, so that nothing need be wrong with the version's."""
+    try:
+        with translated_errors(store.uri):
+            mlflow.artifacts.list_artifacts(artifact_uri=model_uri(version.number), tracking_uri=store.uri)
+    except UnavailableError:
+        raise
+    except TrackingError:  # the version has none
+        return
 
 
 def _types_and_shapes(signature: ModelSignature) -> list[list[tuple[str, tuple[int, ...]]]]:

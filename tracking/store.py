@@ -136,7 +136,7 @@ def translated_errors(uri: str) -> Iterator[None]:
     except (MlflowException, OSError) as error:
         if reason := _connection_failure(error):
             raise UnavailableError(f"The MLflow server {mask_credentials(uri)} does not answer ({reason}).") from error
-        kind = UnavailableError if uri.startswith("http") and _is_servers_fault(error) else TrackingError
+        kind = UnavailableError if not uri.startswith("sqlite:") and _is_servers_fault(error) else TrackingError
         raise kind(
             f"The MLflow store {mask_credentials(uri)} failed: {mask_credentials(first_line(error))}."
         ) from error
@@ -169,8 +169,11 @@ def _connection_failure(error: BaseException) -> str | None:
 
 
 def _is_servers_fault(error: BaseException) -> bool:
-    """Return whether MLflow's server failed, as where its database or bucket does not answer it."""
-    return isinstance(error, MlflowException) and error.get_http_status_code() >= httpx.codes.INTERNAL_SERVER_ERROR
+    """Return whether a server failed: MLflow's, as where its bucket does not answer it, or that of a database."""
+    if not isinstance(error, MlflowException):
+        return False
+    status = error.get_http_status_code()
+    return status >= httpx.codes.INTERNAL_SERVER_ERROR and status != httpx.codes.NOT_IMPLEMENTED
 
 
 def _require_answer(uri: str) -> None:
@@ -187,7 +190,7 @@ def _require_answer(uri: str) -> None:
         httpx.get(f"{uri.rstrip('/')}/health", timeout=ANSWER_SECONDS, follow_redirects=True)
     except (httpx.HTTPError, httpx.InvalidURL) as error:
         reason = str(error) or type(error).__name__
-        raise TrackingError(
+        raise UnavailableError(
             f"The MLflow server {mask_credentials(uri)} does not answer ({reason}); expected a running server there, "
             "or no MLFLOW_TRACKING_URI for a local store."
         ) from None
@@ -203,7 +206,7 @@ def _require_database(uri: str) -> None:
             timeout = "timeout" if address.get_backend_name() == "mssql" else "connect_timeout"
             create_engine(address, poolclass=NullPool, connect_args={timeout: ANSWER_SECONDS}).connect().close()
         except (SQLAlchemyError, ValueError) as error:
-            raise TrackingError(
+            raise UnavailableError(
                 f"The database {mask_credentials(uri)} cannot be used "
                 f"({mask_credentials(first_line(error.__cause__ or error))}); "
                 "expected a running server that accepts the user, or no MLFLOW_TRACKING_URI for a local store."

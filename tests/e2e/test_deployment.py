@@ -76,13 +76,13 @@ def smoke(deployed: ServiceStack) -> FlowRun:
 
 
 def test_the_watched_run_completes(deployed, smoke):
-    """`--watch` ends with success, and the flow run and its six tasks are Completed."""
+    """`--watch` ends with success, and the flow run and its seven tasks are Completed."""
     assert flow_run_state(deployed, smoke.id) == "Completed"
     task_runs = httpx.post(
         f"{deployed.prefect}/task_runs/filter", json={"flow_runs": {"id": {"any_": [smoke.id]}}}
     ).json()
     names = sorted(task_run["name"].rsplit("-", 1)[0] for task_run in task_runs)
-    assert names == ["download", "prepare", "record", "register", "render", "train"]
+    assert names == ["describe", "download", "prepare", "record", "register", "render", "train"]
     assert {task_run["state_name"] for task_run in task_runs} == {"Completed"}
     (run,) = mlflow_runs(deployed, smoke.id)
     assert run.data.params["beta_1"] == "0.25"

@@ -97,14 +97,14 @@ def test_the_summary_describes_the_run(result):
 
 
 def test_every_task_is_completed_once(result):
-    """The flow run is Completed, and so are its six tasks."""
+    """The flow run is Completed, and so are its seven tasks."""
     flow_run = flow_run_of(result.summary)
     assert flow_run.state_name == "Completed"
     assert flow_run.state.message == result.summary.verdict
     with get_client(sync_client=True) as client:
         task_runs = client.read_task_runs(flow_run_filter=FlowRunFilter(id=FlowRunFilterId(any_=[flow_run.id])))
     names = sorted(task_run.name.rsplit("-", 1)[0] for task_run in task_runs)
-    assert names == ["download", "prepare", "record", "register", "render", "train"]
+    assert names == ["describe", "download", "prepare", "record", "register", "render", "train"]
     assert {task_run.state_name for task_run in task_runs} == {"Completed"}
 
 

@@ -5,6 +5,7 @@ import shutil
 import subprocess
 import tempfile
 from collections.abc import Sequence
+from contextlib import ExitStack
 from pathlib import Path
 from threading import Event
 from urllib.parse import urlsplit
@@ -19,7 +20,7 @@ ADDRESSES = ("PREFECT_API_URL", "MLFLOW_TRACKING_URI", "DCGAN_SWEEPS_URI")
 class Machines:
     """Starts workers that share nothing but the servers' addresses, which is all that a worker elsewhere has.
 
-    Where this user may make network namespaces, each is in one: its loopback has relays to those addresses and nothing
+    For root, who may make network namespaces, each is in one: its loopback has relays to those addresses and nothing
     else, neither the S3 server nor the databases behind MLflow and Prefect nor another machine.
 
     Args:
@@ -33,12 +34,13 @@ class Machines:
 
     def __init__(self, team: ServiceStack, root: Path) -> None:
         self._team, self._root = team, root
-        self._sockets = Path(tempfile.mkdtemp(prefix="dcgan-"))  # a short path: those of sockets have 107 bytes at most
+        self._made = ExitStack()
+        # a short path: those of sockets have 107 bytes at most
+        self._sockets = Path(self._made.enter_context(tempfile.TemporaryDirectory(prefix="dcgan-")))
         self.ports = {name: urlsplit(team.environment[name]).port or 0 for name in ADDRESSES}
-        self._namespaces: list[str] = []
         self._networks: dict[str, list[str]] = {}
         self._supervisor = Supervisor(root / "logs", Event(), grace_seconds=30)
-        self.isolated = os.geteuid() == 0 and self._add_namespace("probe")
+        self.isolated = os.geteuid() == 0 and bool(shutil.which("ip") and shutil.which("socat"))
         if self.isolated:
             for port in self.ports.values():
                 here, there = f"UNIX-LISTEN:{self.socket(port)},fork", f"TCP:{LOOPBACK[0]}:{port}"
@@ -64,8 +66,10 @@ class Machines:
         """
         if not self.isolated:
             return []
-        assert self._add_namespace(name)
-        inside = self._networks[name] = ["ip", "netns", "exec", self._namespace(name)]
+        namespace = f"{self._sockets.name}-{name}"
+        subprocess.run(["ip", "netns", "add", namespace], check=True)
+        self._made.callback(subprocess.run, ["ip", "netns", "delete", namespace], check=True)
+        inside = self._networks[name] = ["ip", "netns", "exec", namespace]
         subprocess.run([*inside, "ip", "link", "set", "lo", "up"], check=True)
         if proxy:
             self._supervisor.start(f"{name}-proxy", [*inside, *proxy], os.environ, Role.STORE)
@@ -82,20 +86,9 @@ class Machines:
 
     def stop(self) -> None:
         """Stop every worker, and remove the networks."""
-        self._supervisor.stop()
-        for namespace in self._namespaces:
-            subprocess.run(["ip", "netns", "delete", namespace], check=True)
-        shutil.rmtree(self._sockets)
+        with self._made:
+            self._supervisor.stop()
 
     def socket(self, port: int) -> Path:
         """Return the Unix socket, visible in every network, that leads to a port of this machine's loopback."""
         return self._sockets / str(port)
-
-    def _add_namespace(self, name: str) -> bool:
-        namespace = self._namespace(name)
-        added = subprocess.run(["ip", "netns", "add", namespace], capture_output=True, check=False).returncode == 0
-        self._namespaces += [namespace] if added else []
-        return added
-
-    def _namespace(self, name: str) -> str:
-        return f"{self._sockets.name}-{name}"

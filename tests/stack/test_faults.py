@@ -1,10 +1,12 @@
 """`make stack` for real: all behind the proxy is broken while it trains, and nothing is lost or recorded twice."""
 
 import time
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
+import psutil
 import psycopg2
 import pytest
 from mlflow import MlflowClient
@@ -18,7 +20,7 @@ from tracking.tags import EXPERIMENT, RECORDED_EPOCHS, TRIAL
 
 pytestmark = [pytest.mark.stack, pytest.mark.timeout(1500)]
 
-EPOCHS = 8
+EPOCHS = 6
 OUTAGE_SECONDS = 30
 SEEDS = [3, 4]
 LEFT_BEHIND = {"leftovers", "measurements"}  # of the folders of one machine; a run on two machines has two
@@ -34,6 +36,16 @@ class RemotePlace(Place):
     def client(self) -> MlflowClient:
         """Return a client of the store."""
         return MlflowClient(self.uri, self.uri)
+
+
+@contextmanager
+def suspended(process: psutil.Process) -> Iterator[None]:
+    """Let a process hang while the body runs."""
+    process.suspend()
+    try:
+        yield
+    finally:
+        process.resume()
 
 
 def database(team: ServiceStack) -> str:
@@ -75,12 +87,11 @@ def test_a_training_run_survives_everything(team: ServiceStack, machines: Machin
     wait_until("the first epoch", lambda: recorded(client) >= 1)
 
     bucket = process_of(team, "bucket")
-    bucket.suspend()
-    wait_until("an epoch that MLflow misses", lambda: "does not answer" in first.log.read_text())
-    for victim in [*first.children(), *first.session()]:
-        victim.kill()
-    first.process.wait()
-    bucket.resume()
+    with suspended(bucket):
+        wait_until("an epoch that MLflow misses", lambda: "does not answer" in first.log.read_text())
+        for victim in [*first.children(), *first.session()]:
+            victim.kill()
+        first.process.wait()
     missing = EPOCHS - recorded(client)
     assert missing > 2
 
@@ -92,13 +103,11 @@ def test_a_training_run_survives_everything(team: ServiceStack, machines: Machin
         victim.kill()
     wait_until("the epoch after that", lambda: recorded(client) > EPOCHS - missing + 1)
     assert drop_connections(team) > 3
-    bucket.suspend()
-    time.sleep(OUTAGE_SECONDS)
-    assert recorded(client) < EPOCHS
-    bucket.resume()
+    with suspended(bucket):
+        time.sleep(OUTAGE_SECONDS)
+        wait_until("the end of training", lambda: "Retry 1/" in second.log.read_text())
     wait_until("the end of the flow run", lambda: state_of(team, flow_run) in ("COMPLETED", "FAILED"))
     assert state_of(team, flow_run) == "COMPLETED"
-    assert "does not answer" in second.log.read_text()
 
     place, reference = RemotePlace(tmp_path / "remote", {}, team.mlflow), Place(tmp_path / "reference", {})
     reference.run("flows.train", *(f"--{name}={value}" for name, value in PARAMETERS.items()))

@@ -4,7 +4,7 @@ from collections.abc import Callable
 
 import pytest
 
-from dcgan.errors import ModelError
+from dcgan.errors import ModelError, UnavailableError
 from tasks.promote import promote_candidate, promote_version, roll_back
 from tracking import registry as model_registry
 
@@ -40,6 +40,27 @@ def test_a_promotion_that_is_killed_leaves_the_champion(in_service, number):
     assert in_service.aliases()["champion"] == 1
     assert promote_candidate.fn(in_service.context, in_service.better, "auto").promoted
     assert in_service.aliases() == {"champion": 2, "previous": 1}
+
+
+def test_a_promotion_whose_reply_is_lost_is_completed(in_service, monkeypatch):
+    """The next attempt finds the alias moved, removes that of the challenger, and tells who is the champion."""
+    told = []
+    monkeypatch.setattr("tasks.promote.announce_champion", lambda version, *_: told.append(version))
+    promote_candidate.fn(in_service.context, in_service.better, "manual")
+    move = model_registry.set_alias
+
+    def set_alias(store, alias, version):
+        move(store, alias, version)
+        if alias == "champion":
+            raise UnavailableError("The MLflow server does not answer.")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(model_registry, "set_alias", set_alias)
+        with pytest.raises(UnavailableError):
+            promote_candidate.fn(in_service.context, in_service.better, "auto")
+    assert (in_service.aliases()["champion"], told) == (2, [])
+    assert promote_candidate.fn(in_service.context, in_service.better, "auto").promoted
+    assert (in_service.aliases(), told) == ({"champion": 2, "previous": 1}, [2])
 
 
 def test_a_promotion_that_is_repeated_changes_nothing(in_service):

@@ -1,17 +1,19 @@
 """A version that is not a complete generator is refused in one sentence, before it is used or put in service."""
 
+from copy import copy
 from pathlib import Path
 
 import keras
+import mlflow
 import mlflow.keras
 import numpy as np
 import pytest
 from mlflow.models import infer_signature
 
-from dcgan.errors import DataError, ModelError
+from dcgan.errors import DataError, ModelError, UnavailableError
 from tasks.promote import promote_candidate, promote_version
 from tests.registry import Registry, lookup_generator
-from tracking.registry import SIGNATURE, load_generator, resolve
+from tracking.registry import SIGNATURE, load_generator, require_generator, resolve
 from tracking.tags import MODEL_NAME
 
 EXPECTED = "; expected a Keras model from latents float32 (-1, 100) to images float32 (-1, 28, 28, 1)."
@@ -71,6 +73,19 @@ def test_damage_is_found_before_use(registry, use, damage, reason):
     assert sentence.startswith(f"The model {MODEL_NAME} version {version} cannot be used: {reason}")
     assert sentence.endswith(EXPECTED)
     assert registry.aliases() == {}
+
+
+def test_a_store_that_is_away_is_no_fault_of_the_version(registry, free_port):
+    """The failure says that it may pass, and not that the version cannot be used."""
+    found = resolve(registry.context.store, registry.add_good())
+    store, before = copy(registry.context.store), mlflow.get_registry_uri()
+    store.uri = f"http://127.0.0.1:{free_port}"
+    mlflow.set_registry_uri(store.uri)
+    try:
+        with pytest.raises(UnavailableError, match=r"^The MLflow server .* does not answer \(Connection refused\)\.$"):
+            require_generator(store, found)
+    finally:
+        mlflow.set_registry_uri(before)
 
 
 def register_folder(registry: Registry, folder: Path) -> int:
