@@ -48,7 +48,7 @@ def dropout_mask(seed: tf.Tensor, index: int, rate: float, shape: list[Any], bat
 
 
 def _random_words(shape: list[Any], seed: tf.Tensor) -> tf.Tensor:
-    """Return random bits, uint32 of `shape`: the same whether or not XLA compiles the draw, unlike numbers."""
+    """Return random bits, uint32 of `shape`: the same whether or not XLA compiles the draw, unlike floats."""
     return tf.random.stateless_uniform(shape, seed, minval=None, maxval=None, dtype=tf.uint32, alg="philox")
 
 
