@@ -31,7 +31,7 @@ from dcgan.errors import DcganError
 from operations.command import print_line, run_operation
 from operations.servers import DOCKER_POOL, POOLS, ServerSettings, prefect_client
 from tasks.settings import CHECKOUT
-from tasks.workers import has_worker
+from tasks.workers import KUBERNETES_TYPE, has_worker
 
 PROJECT_FILE = CHECKOUT / "prefect.yaml"
 AUTOMATIONS_FILE = CHECKOUT / "automations.yaml"
@@ -70,7 +70,7 @@ DOCKER = ImagePool(
 KUBERNETES_FILES = CHECKOUT / "deploy" / "kubernetes"
 KUBERNETES = ImagePool(
     "gpu-k8s",
-    "kubernetes",
+    KUBERNETES_TYPE,
     KUBERNETES_FILES / "base-job-template.json",
     {"gpus": 0, "node_selector": {}, "tolerations": []},
 )

@@ -271,9 +271,7 @@ def worker_command(pool: str, name: str) -> list[str]:
 def worker_environment(settings: ServerSettings) -> dict[str, str]:
     """Return the environment of workers, which flow runs inherit."""
     defaults = {
-        "DCGAN_HOME": str(CHECKOUT),  # the working directory that prefect.yaml's pull step sets
         "PREFECT_WORKER_QUERY_SECONDS": "2",
-        "PREFECT_FLOWS_HEARTBEAT_FREQUENCY": "30",  # automations.yaml relies on it
         "PREFECT_SERVER_UI_V2_ENABLED": "false",  # its pages try to contact Amplitude, analytics on or off
         "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false",
         "PYTHONUNBUFFERED": "1",

@@ -29,7 +29,7 @@ from tasks.context import Context
 from tasks.flow_run import flow_run_id, flow_run_tags
 from tasks.results import SweepSummary, TrialResult
 from tasks.sweep_report import csv_table, markdown_table, plot_png
-from tasks.workers import has_worker
+from tasks.workers import has_worker, runs_several
 from tracking import runs
 from tracking.sweeps import Trial, TrialRun, Trials, distances_by_epoch, open_sweep_run, record_sweep, trial_runs
 from tracking.tags import PARENT_RUN, TRIAL
@@ -131,7 +131,7 @@ class OnWorkers:
         """Refuse a deployment that cannot run trials.
 
         Raises:
-            ConfigurationError: It does not exist, or this sweep occupies a worker of its pool.
+            ConfigurationError: It does not exist, or this sweep occupies the only worker of its pool.
         """
         with get_client(sync_client=True) as client:
             try:
@@ -141,13 +141,14 @@ class OnWorkers:
                     f"Prefect's server has no deployment {self.deployment}; expected one that 'make deploy' creates, "
                     "such as dcgan/train."
                 ) from None
-            own = flow_run_id()
-            if own and (pool := client.read_flow_run(UUID(own)).work_pool_name) and pool == deployment.work_pool_name:
+            own, pool = flow_run_id(), deployment.work_pool_name
+            own_pool = client.read_flow_run(UUID(own)).work_pool_name if own else None
+            if pool and pool == own_pool and not runs_several(client, pool):
                 raise ConfigurationError(
-                    f"The deployment {self.deployment} runs on the work pool {pool}, whose worker this sweep occupies; "
-                    "expected a deployment on another pool, such as dcgan/train."
+                    f"The deployment {self.deployment} runs on the work pool {pool}, whose only worker this sweep "
+                    "occupies; expected a second worker of that pool, or a deployment on another one."
                 )
-            if (pool := deployment.work_pool_name) and not has_worker(client, pool):
+            if pool and not has_worker(client, pool):
                 logger.warning("No worker of the work pool %s is online; the trials wait until one is started.", pool)
 
     def advance(self, sweep: Sweep, trial: Trial) -> bool:

@@ -1,7 +1,6 @@
 """Fixtures that run the pipeline's tasks on real digits, without Prefect's engine, against a temporary MLflow store."""
 
 import shutil
-import socket
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,6 +22,7 @@ from tasks.results import Trained
 from tasks.settings import Settings
 from tasks.train import record, train
 from tasks.training_run import TrainingRun, training_run
+from tests import service_stack
 from tests.checkpoints import checkpoint_after
 from tracking.runs import create_run, upload_folder
 from tracking.tags import CHECKPOINTS
@@ -152,6 +152,4 @@ def unregistered_run(trained: TrainedRun) -> TrainingRun:
 @pytest.fixture
 def free_port() -> int:
     """Return a loopback port on which nothing listens."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
+    return service_stack.free_port()

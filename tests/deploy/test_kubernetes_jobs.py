@@ -22,9 +22,11 @@ import kubernetes_validate
 import pytest
 import yaml
 from prefect.client.orchestration import SyncPrefectClient
+from prefect.client.schemas.objects import WorkerStatus
 from prefect.states import Cancelling, Running
 
 from operations.deploy import KUBERNETES, ONE_AT_A_TIME, PROJECT_FILE
+from tasks.workers import runs_several
 from tests.deploy.manifests import CHECKOUT, KUSTOMIZATION, OBJECTS, PODS, TEMPLATE, found
 from tests.servers import prefect_api
 from tests.service_stack import free_port, wait_until
@@ -227,6 +229,13 @@ def test_every_deployment_is_on_the_pool(cluster: Cluster) -> None:
     assert pool.base_job_template["job_configuration"] == TEMPLATE["job_configuration"]
     for _, queue in ONE_AT_A_TIME:
         assert cluster.client.read_work_queue_by_name(queue, KUBERNETES.name).concurrency_limit == 1
+
+
+def test_a_sweep_and_its_trials_share_the_pool(cluster: Cluster, training: dict[str, Any]) -> None:
+    """One worker starts a job for each: a sweep that waits for its trials does not keep them from running."""
+    workers = cluster.client.read_workers_for_work_pool(KUBERNETES.name)
+    assert [each.status for each in workers] == [WorkerStatus.ONLINE]
+    assert runs_several(cluster.client, KUBERNETES.name)
 
 
 def test_worker_is_healthy(cluster: Cluster, training: dict[str, Any]) -> None:

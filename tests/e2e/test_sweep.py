@@ -10,7 +10,9 @@ import httpx
 import pytest
 from mlflow import MlflowClient
 from mlflow.entities import Run
+from prefect.client.orchestration import SyncPrefectClient
 
+from tasks.workers import runs_several
 from tests.service_stack import CHECKOUT, ServiceStack, wait_until
 
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(1500)]
@@ -30,7 +32,7 @@ def workers(stack: ServiceStack) -> Iterator[ServiceStack]:
         second = subprocess.Popen(
             command,
             cwd=CHECKOUT,
-            env={**stack.environment, "DCGAN_HOME": str(CHECKOUT), "PREFECT_WORKER_QUERY_SECONDS": "2"},
+            env={**stack.environment, "PREFECT_WORKER_QUERY_SECONDS": "2"},
             stdout=log,
             stderr=subprocess.STDOUT,
         )
@@ -117,5 +119,12 @@ def test_a_sweep_does_not_wait_for_the_worker_that_it_occupies(workers):
     assert refused.returncode != 0
     (flow_run,) = [each for each in workers.find("flow_runs") if each["state_type"] == "FAILED"]
     message = httpx.get(f"{workers.prefect}/flow_runs/{flow_run['id']}").json()["state"]["message"]
-    assert "The deployment dcgan/smoke runs on the work pool cpu, whose worker this sweep occupies" in message
+    assert "The deployment dcgan/smoke runs on the work pool cpu, whose only worker this sweep occupies" in message
     assert len(runs_with(workers, "dcgan.sweep")) == before
+
+
+def test_a_pool_with_a_second_worker_can_run_a_sweep_beside_its_trials(workers):
+    """The pool gpu has two workers here, cpu one."""
+    with SyncPrefectClient(workers.prefect) as client:
+        assert runs_several(client, "gpu")
+        assert not runs_several(client, "cpu")

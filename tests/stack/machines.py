@@ -51,8 +51,7 @@ class Machines:
         state, home = self._root / name / "state", self._root / name / "home"
         home.mkdir(parents=True)
         own = {"DCGAN_STATE": str(state), "PREFECT_HOME": str(state / "prefect"), "HOME": str(home)}
-        shared = {"DCGAN_HOME": str(CHECKOUT), "PREFECT_WORKER_QUERY_SECONDS": "2"}
-        environment = {**self._team.environment, **shared, **own, "PREFECT_FLOWS_HEARTBEAT_FREQUENCY": "30"}
+        environment = {**self._team.environment, **own, "PREFECT_WORKER_QUERY_SECONDS": "2"}
         inside = self._networks.get(name) or self.network(name)
         command = [*inside, *worker_command(pool, name)]
         return self._supervisor.start(name, command, environment | variables, Role.WORKER)
