@@ -24,6 +24,8 @@ from tracking.store import Store
 from tracking.tags import (
     CHALLENGER,
     CHAMPION,
+    DATASET_DIGEST,
+    DATASET_SOURCE,
     FORCED,
     NO_CHAMPION,
     PASSED,
@@ -59,6 +61,8 @@ def promote_candidate(
 ) -> Promotion:
     """Make a candidate the champion if it passed the gate; `manual` makes it the challenger instead.
 
+    The champion of other data stays until somebody says otherwise.
+
     Args:
         context: Settings and store.
         evaluation: The evaluation of the candidate.
@@ -73,11 +77,11 @@ def promote_candidate(
         lease.require()
     store = context.store
     number, verdict = evaluation.candidate.version, evaluation.verdict
-    champion = registry.aliased(store, CHAMPION)
+    candidate, champion = registry.resolve(store, number), registry.aliased(store, CHAMPION)
     promoted = champion is not None and champion.number == number
     if not promoted and verdict and verdict.passed:
-        if mode == "auto":
-            registry.require_generator(store, registry.resolve(store, number))
+        if mode == "auto" and not _is_of_other_data(candidate, champion):
+            registry.require_generator(store, candidate)
             # directly before the alias moves: to download the candidate's files takes a while
             _require_unchanged(evaluation, registry.aliased(store, CHAMPION))
             registry.tag_version(store, number, {PROMOTED_BY: "gate"})
@@ -88,7 +92,8 @@ def promote_candidate(
     changed = promoted and evaluation.champion_version != number
     if changed:
         registry.set_champion(store, number)
-    reason = f"{verdict.reason if verdict else ''} {_outcome(evaluation, champion, promoted=promoted)}".strip()
+    outcome = _outcome(evaluation, candidate, champion, promoted=promoted)
+    reason = f"{verdict.reason if verdict else ''} {outcome}".strip()
     promotion = Promotion(version=number, promoted=promoted, reason=reason, metrics=evaluation.candidate.metrics())
     return _published(store, promotion, changed=changed)
 
@@ -174,12 +179,21 @@ def _require_unchanged(evaluation: Evaluation, champion: Version | None) -> None
         )
 
 
-def _outcome(evaluation: Evaluation, champion: Version | None, *, promoted: bool) -> str:
-    number = evaluation.candidate.version
+def _is_of_other_data(candidate: Version, champion: Version | None) -> bool:
+    """Return whether the data of two versions differ, and not because those at one address have been renewed."""
+    if champion is None:
+        return False
+    pairs = [[version.tags.get(tag) for version in (candidate, champion)] for tag in (DATASET_DIGEST, DATASET_SOURCE)]
+    return all(here and there and here != there for here, there in pairs)
+
+
+def _outcome(evaluation: Evaluation, candidate: Version, champion: Version | None, *, promoted: bool) -> str:
+    number = candidate.number
     if promoted:
         return f"Version {number} is the champion now."
     if evaluation.verdict and evaluation.verdict.passed:
-        return f"Version {number} waits as the challenger: dcgan promote --version {number} promotes it."
+        other = "The champion was trained on other data. " if _is_of_other_data(candidate, champion) else ""
+        return f"{other}Version {number} waits as the challenger: dcgan promote --version {number} promotes it."
     return f"Version {champion.number} remains the champion." if champion else "There is still no champion."
 
 

@@ -27,6 +27,7 @@ from tracking.runs import artifact_link, upload_folder, with_relative_links
 from tracking.store import Store
 from tracking.tags import (
     DATASET_DIGEST,
+    DATASET_SOURCE,
     FLOW_RUN_URL,
     MODEL_CARD,
     MODEL_NAME,
@@ -120,6 +121,7 @@ def _tags(run: TrainingRun, dataset: Manifest, checkpoint: Checkpoint) -> dict[s
         RECIPE: run.configuration.recipe.name,
         SEED: str(run.configuration.seed),
         DATASET_DIGEST: dataset.digest,
+        DATASET_SOURCE: dataset.source,
         WEIGHTS_SHA256: checkpoint.weights_sha256(),
         **flow_run_tags(),
     }

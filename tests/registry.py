@@ -26,7 +26,7 @@ from tasks.promote import promote_candidate
 from tasks.settings import Settings
 from tracking.registry import log_generator, register_generator
 from tracking.runs import create_run
-from tracking.tags import DATASET_DIGEST, MODEL_NAME
+from tracking.tags import DATASET_DIGEST, DATASET_SOURCE, MODEL_NAME
 
 TRAIN_ROWS, TEST_ROWS = 2000, 1000
 UNSEEN = slice(10_000, 11_000)  # training digits of MNIST that are in neither half of the fixtures' dataset
@@ -80,7 +80,7 @@ class Registry:
         configuration = Configuration(recipe=SMOKE, seed=0, dataset_digest=self.dataset.digest)
         run_id = create_run(store, configuration, self.dataset.manifest, {})
         example = np.zeros((2, 100), np.float32)
-        tags = {DATASET_DIGEST: self.dataset.digest, **tags}
+        tags = {DATASET_DIGEST: self.dataset.digest, DATASET_SOURCE: self.dataset.manifest.source, **tags}
         model_id = log_generator(store, run_id, generator, example)
         return register_generator(store, run_id, model_id, "Images of real digits.", tags)
 

@@ -12,6 +12,7 @@ CHALLENGER = "challenger"  # passed the gate and waits for a promotion by hand
 RECIPE = "dcgan.recipe"
 SEED = "dcgan.seed"
 DATASET_DIGEST = "dcgan.dataset_digest"
+DATASET_SOURCE = "dcgan.dataset_source"
 CODE_DIGEST = "dcgan.code_digest"
 HOST = "dcgan.host"
 DEVICE = "dcgan.device"
@@ -29,7 +30,7 @@ LEASE = "mlflow.dcgan.lease"
 LEASE_RENEWED = "mlflow.dcgan.lease_renewed"
 CREATION = "mlflow.dcgan.creation"  # of a version too: tells what one request created from everything else
 
-# tags of a version, besides recipe, seed and dataset digest
+# tags of a version, besides recipe, seed, and digest and source of the dataset
 WEIGHTS_SHA256 = "dcgan.weights_sha256"
 MODEL_SHA256 = "dcgan.model_sha256"
 VERDICT = "dcgan.verdict"

@@ -1,7 +1,7 @@
 """The model card of a registered generator, in Markdown: what it is for, its limits, its origin, its metrics, its use.
 
 Its sections follow Mitchell et al., "Model Cards for Model Reporting", https://arxiv.org/abs/1810.03993, section 4, as
-far as they say something of a generator of digits. MLflow shows it as the version's description, which may have at most
+far as they say something of a generator of images. MLflow shows it as the version's description, which may have at most
 5,000 characters in its databases; the same text is a file of the report.
 """
 
@@ -60,8 +60,9 @@ def model_card(dataset: Manifest, checkpoint: Checkpoint, links: Links) -> str:
     )
     epochs = counted(checkpoint.epoch, "epoch")
     flow_run = f" · [Prefect flow run]({links.flow_run})" if links.flow_run else ""
-    return f"""A DCGAN that generates images of handwritten digits: 100 normally distributed numbers in, a grey image
-of 28 × 28 pixels out. Trained by recipe `{recipe.name}`, seed {configuration.seed}, {epochs},
+    kind = "of handwritten digits" if dataset.digest == MNIST_DIGEST else "like those of its dataset"
+    return f"""A DCGAN that generates images {kind}: 100 normally distributed numbers in, a grey image of
+28 × 28 pixels out. Trained by recipe `{recipe.name}`, seed {configuration.seed}, {epochs},
 on {images:,} images; epoch {selected.epoch} is registered.
 
 ![sample grid of epoch {selected.epoch}]({links.sample_grid})
@@ -70,15 +71,15 @@ on {images:,} images; epoch {selected.epoch} is registered.
 
 ## Intended use
 
-Teaching, demonstrations, and tests of pipelines and servers. The digit cannot be chosen: the model is unconditional.
+Teaching, demonstrations, and tests of pipelines and servers. What an image shows cannot be chosen: the model is
+unconditional.
 
 ## Limits
 
-* Some images are not digits, and the digits are not equally frequent. The metrics say how often.
-* It knows the digits of its training images only: centred, bright on black, 28 × 28 pixels.
-* It does not replace real data where a result depends on how people write: no reader of digits should be trained or
-  tested on it.
-* Latents far from a normal distribution give images unlike any digit; latents that are not finite give none.
+* Some images belong to no class, and the classes are not equally frequent. The metrics say how often.
+* It knows nothing but its training images: what they do not show, it does not generate.
+* It does not replace real data: no classifier should be trained or tested on its images.
+* Latents far from a normal distribution give images unlike the training images; latents that are not finite give none.
 
 ## Data and licence
 

@@ -83,6 +83,26 @@ def test_manual_leaves_a_challenger_and_the_command(in_service, log):
     assert in_service.tags(2)["dcgan.promoted_by"] == "hand"
 
 
+@pytest.mark.parametrize(
+    ("champion", "promoted"),
+    [
+        ({"dcgan.dataset_digest": "0123", "dcgan.dataset_source": "/data/fashion"}, False),
+        ({"dcgan.dataset_digest": "0123"}, True),
+        ({"dcgan.dataset_source": "/data/mirror"}, True),
+    ],
+    ids=["other data", "the same source with new data", "the same data from another source"],
+)
+def test_a_champion_of_other_data_is_replaced_by_hand_only(in_service, champion, promoted):
+    """A generator of other images is no better version of the champion, whatever their distances."""
+    model_registry.tag_version(in_service.context.store, 1, champion)
+    promotion = promote_candidate.fn(in_service.context, in_service.better, "auto")
+    assert promotion.promoted == promoted
+    assert ("The champion was trained on other data. Version 2 waits" in promotion.reason) != promoted
+    assert in_service.aliases() == ({"champion": 2, "previous": 1} if promoted else {"champion": 1, "challenger": 2})
+    promote_version.fn(in_service.context, 2, force=False)
+    assert in_service.aliases() == {"champion": 2, "previous": 1}
+
+
 def test_manual_makes_no_challenger_of_what_is_not_better(in_service):
     """What did not pass waits for nothing."""
     assert promote_candidate.fn(in_service.context, in_service.equal, "manual").reason.endswith(

@@ -88,6 +88,7 @@ def test_the_version_tells_where_it_came_from(trained):
     version = trained.context.store.client.get_model_version(MODEL_NAME, str(trained.version))
     assert version.run_id == trained.run.run_id
     assert version.tags["dcgan.dataset_digest"] == trained.dataset.digest
+    assert version.tags["dcgan.dataset_source"] == trained.dataset.manifest.source
     assert version.tags["dcgan.weights_sha256"] == trained.trained.checkpoint.weights_sha256()
     assert f"get-artifact?path=report%2Fsamples.png&run_uuid={trained.run.run_id}" in version.description
     assert "| generator loss |" in version.description
