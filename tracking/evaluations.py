@@ -13,7 +13,7 @@ from pydantic import ValidationError
 
 from dcgan.data.dataset import Manifest
 from dcgan.evaluation.gate import Evaluation
-from tracking.registry import Version, tag_version
+from tracking.registry import Version, tag_version, untag_version
 from tracking.runs import DIGEST_LENGTH, TEST_DATASET, artifact_paths, get_run
 from tracking.store import Store, translated_errors
 from tracking.tags import (
@@ -40,8 +40,11 @@ SHOWN_DIGITS = 12  # of a digest, for a reader
 def record_evaluation(store: Store, version: Version, evaluation: Evaluation, page: str) -> None:
     """Record an evaluation and its HTML report; recording the same one again changes nothing.
 
-    The tag that says whether the version passed comes last: where it is set, everything is recorded.
+    The tag that says whether the version passed goes first and comes last: where it is set, everything is recorded, and
+    of one evaluation. So a process that is killed leaves no verdict on another champion than its own.
     """
+    if evaluation.verdict:
+        untag_version(store, version.number, VERDICT)
     if version.run_id:
         _log_metrics(store, version.run_id, version.model_id, evaluation)
         _log_report(store, version.run_id, evaluation, page)

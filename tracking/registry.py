@@ -269,6 +269,12 @@ def tag_version(store: Store, number: int, tags: Mapping[str, str]) -> None:
             store.client.set_model_version_tag(MODEL_NAME, str(number), name, value)
 
 
+def untag_version(store: Store, number: int, name: str) -> None:
+    """Remove a tag of a version, if it has it."""
+    with translated_errors(store.uri), tolerated_absence():
+        store.client.delete_model_version_tag(MODEL_NAME, str(number), name)
+
+
 def set_champion(store: Store, number: int) -> None:
     """Make a version the champion, and the champion before it `previous`.
 

@@ -10,7 +10,7 @@ from dcgan.evaluation.classifiers import StoredWeights, load_weights, save_weigh
 from dcgan.evaluation.examine import References
 from dcgan.evaluation.gate import Evaluation
 from tasks.evaluate import evaluate
-from tasks.promote import promote_candidate
+from tasks.promote import promote_candidate, promote_version
 from tests.registry import Registry, lookup_generator
 from tracking.tags import MODEL_NAME, REPORT_JSON, REPORT_PAGE
 
@@ -193,3 +193,24 @@ def test_a_generator_of_nothing_is_refused(registry):
         "expected float32 (512, 28, 28, 1) from -1 to 1."
     )
     assert registry.tags(version) == before
+
+
+def test_an_evaluation_that_is_killed_leaves_no_verdict(in_service, monkeypatch):
+    """Evaluated again beside another champion, a version never has the new champion's name with the old verdict."""
+    promote_version.fn(in_service.context, 3, force=True)
+    client = in_service.context.store.client
+    write, written = client.set_model_version_tag, []
+
+    def write_until_killed(name, version, key, value):
+        write(name, version, key, value)
+        written.append(key)
+        if key == "dcgan.verdict_champion":
+            raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(client, "set_model_version_tag", write_until_killed)
+        with pytest.raises(KeyboardInterrupt):
+            in_service.evaluate(2)
+    assert in_service.tags(2)["dcgan.verdict_champion"] == "3"
+    with pytest.raises(ModelError, match=r"^Version 2 has no verdict"):
+        promote_version.fn(in_service.context, 2, force=False)
