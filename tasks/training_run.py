@@ -15,10 +15,11 @@ from dcgan.errors import ConfigurationError, DcganError, LeaseLostError, Trackin
 from dcgan.files import LOCK_NAME, TEMPORARY_PREFIX, exclusive_lock
 from dcgan.provenance import Configuration
 from dcgan.training.checkpoint import Checkpoint, newest_checkpoint
-from dcgan.training.run_folder import RunFolder
+from dcgan.training.run_folder import RunFolder, epoch_name
 from tasks.context import Context
 from tasks.flow_run import flow_run_id, flow_run_tags
 from tracking import runs
+from tracking.epochs import recorded_epochs
 from tracking.lease import Holder, Lease, is_held_elsewhere, require_not_held_elsewhere
 from tracking.metrics import recorded_best_epoch
 from tracking.retention import remove_checkpoints, surplus_checkpoints, uploaded_checkpoints
@@ -51,20 +52,26 @@ class TrainingRun:
     lease: Lease
 
     def newest_state(self, store: Store) -> Checkpoint | None:
-        """Return the newest usable state, from this machine or else from MLflow; None before the first epoch's end.
+        """Return the newest usable state, of this machine or of MLflow; None before the first epoch's end.
+
+        MLflow is searched only where this machine lacks the last epoch that was recorded: another machine has trained
+        since, or the states here are damaged.
 
         Raises:
             CheckpointError: A state belongs to another configuration.
+            TrackingError: MLflow does not answer.
+            LeaseLostError: Another process has taken over the run.
         """
         folder = RunFolder(self.folder)
-        checkpoint = newest_checkpoint(folder.states(), self.configuration)
-        if checkpoint is None:
-            with runs.downloaded_checkpoints(store, self.run_id) as downloaded:
-                checkpoint = newest_checkpoint(downloaded, self.configuration)
-            if checkpoint:
-                logger.info("The state after epoch %d was downloaded from MLflow.", checkpoint.epoch)
-                folder.save(checkpoint)
-        return checkpoint
+        here = newest_checkpoint(folder.states(), self.configuration)
+        if here and here.epoch >= recorded_epochs(self.lease.require()):
+            return here
+        with runs.downloaded_checkpoints(store, self.run_id, epoch_name(here.epoch) if here else "") as downloaded:
+            newer = newest_checkpoint(downloaded, self.configuration)
+        if newer:
+            logger.info("The state after epoch %d was downloaded from MLflow.", newer.epoch)
+            folder.save(newer)
+        return newer or here
 
 
 @contextmanager

@@ -61,7 +61,7 @@ class EpochLog:
         self._store = store
         self._lease = lease
         self._run_id = lease.run_id
-        self.recorded = _recorded_epochs(lease.require())
+        self.recorded = recorded_epochs(lease.require())
         self._grids = self._logged_grids()
         self._failed = False
 
@@ -78,7 +78,7 @@ class EpochLog:
         with translated_errors(self._store.uri):
             for record, grid in zip(checkpoint.metadata.records, checkpoint.grids, strict=True):
                 if record.epoch > self.recorded:  # a previous holder may have recorded one more meanwhile
-                    self.recorded = _recorded_epochs(self._lease.require())
+                    self.recorded = recorded_epochs(self._lease.require())
                 if record.epoch > self.recorded:
                     if not self.recorded:
                         self._log_untrained(checkpoint.metadata.configuration)
@@ -144,7 +144,7 @@ def _metrics(values: Mapping[str, float], record: EpochRecord, step: int) -> lis
     return [Metric(metric_name(name), value, milliseconds, step) for name, value in values.items()]
 
 
-def _recorded_epochs(run: Run) -> int:
+def recorded_epochs(run: Run) -> int:
     """Return how many epochs a run has completely; 0 for a tag that is no number: recording again adds nothing."""
     written = run.data.tags.get(RECORDED_EPOCHS, "0")
     if written.isascii() and written.isdecimal():

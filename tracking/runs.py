@@ -19,7 +19,7 @@ from mlflow.utils.git_utils import get_git_commit
 from mlflow.utils.mlflow_tags import MLFLOW_GIT_COMMIT, MLFLOW_RUN_NOTE
 
 from dcgan.data.dataset import Manifest, SplitManifest
-from dcgan.errors import TrackingError
+from dcgan.errors import TrackingError, UnavailableError
 from dcgan.files import first_line
 from dcgan.provenance import LIBRARY, Configuration, code_digest, environment
 from tracking import tags
@@ -162,9 +162,10 @@ def reopen_run(store: Store, run_id: str, new_tags: Mapping[str, str]) -> None:
 
 
 def end_run(store: Store, run_id: str, outcome: Outcome, note: str = "") -> None:
-    """Record how a run ended, with the sentence of its failure for its reader."""
+    """Record how a run ended, with the sentence of its failure as its description, unless a user has written one."""
+    written = get_run(store, run_id).data.tags.get(MLFLOW_RUN_NOTE, "") if note else ""
     with translated_errors(store.uri):
-        if note:
+        if note and (not written or written.startswith(FAILURE_NOTE)):
             store.client.set_tag(run_id, MLFLOW_RUN_NOTE, f"{FAILURE_NOTE}{note}")
         store.client.set_terminated(run_id, outcome)
 
@@ -236,11 +237,21 @@ def with_relative_links(text: str) -> str:
 
 
 @contextmanager
-def downloaded_checkpoints(store: Store, run_id: str) -> Iterator[Iterator[Path]]:
-    """Yield the folders of a run's uploaded checkpoints, newest first, each downloaded when it is asked for."""
-    with tempfile.TemporaryDirectory(prefix="dcgan-") as temporary, translated_errors(store.uri):
-        listed = sorted((file.path for file in store.client.list_artifacts(run_id, tags.CHECKPOINTS)), reverse=True)
-        yield _downloads(store, run_id, listed, temporary)
+def downloaded_checkpoints(store: Store, run_id: str, after: str) -> Iterator[Iterator[Path]]:
+    """Yield the folders of a run's uploaded checkpoints, newest first, each downloaded when it is asked for.
+
+    Args:
+        store: The store.
+        run_id: The run.
+        after: Name of a checkpoint; only newer ones are yielded. An empty name yields all.
+
+    Raises:
+        UnavailableError: The store does not answer, also while a checkpoint is downloaded; a checkpoint that is damaged
+            is skipped.
+    """
+    with tempfile.TemporaryDirectory(prefix="dcgan-") as temporary:
+        listed = sorted(artifact_paths(store, run_id, tags.CHECKPOINTS), reverse=True)
+        yield _downloads(store, run_id, [path for path in listed if Path(path).name > after], temporary)
 
 
 @contextmanager
@@ -272,8 +283,11 @@ def _search(store: Store, matching: str, view: int) -> Iterator[Run]:
 def _downloads(store: Store, run_id: str, paths: list[str], folder: str) -> Iterator[Path]:
     for path in paths:
         try:
-            downloaded = Path(store.client.download_artifacts(run_id, path, folder))
-        except (MlflowException, OSError) as error:
+            with translated_errors(store.uri):
+                downloaded = Path(store.client.download_artifacts(run_id, path, folder))
+        except UnavailableError:  # to skip a checkpoint would be to train again what it has
+            raise
+        except TrackingError as error:
             logger.warning("The checkpoint %s cannot be downloaded and is skipped: %s.", path, first_line(error))
             continue
         yield downloaded

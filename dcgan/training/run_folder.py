@@ -45,7 +45,7 @@ class RunFolder:
 
     def save(self, checkpoint: Checkpoint) -> None:
         """Write the state after an epoch, and remove all but the last two."""
-        save_checkpoint(self._states / _epoch_name(checkpoint.epoch), checkpoint)
+        save_checkpoint(self._states / epoch_name(checkpoint.epoch), checkpoint)
         for old in self.states()[RETAINED_STATES:]:
             shutil.rmtree(old)
 
@@ -60,10 +60,10 @@ class RunFolder:
         return _epochs_in(self._states)
 
     def retain(self, epoch: int) -> None:
-        """Retain the state of an epoch as a checkpoint to upload; its files are linked, not copied."""
-        with atomic_folder(self._checkpoints / _epoch_name(epoch)) as folder:
-            for file in (self._states / _epoch_name(epoch)).iterdir():
-                os.link(file, folder / file.name)
+        """Retain the state of an epoch as a checkpoint to upload; its files are linked where they can be."""
+        with atomic_folder(self._checkpoints / epoch_name(epoch)) as folder:
+            for file in (self._states / epoch_name(epoch)).iterdir():
+                _link_or_copy(file, folder / file.name)
 
     def retained(self) -> list[Path]:
         """Return the folders of the checkpoints that await upload, oldest first."""
@@ -99,11 +99,19 @@ def surplus_epochs(names: Iterable[str], newest: int, best: int | None) -> list[
         newest: How many of the newest it keeps, at least 1.
         best: Its best epoch, whose checkpoint it keeps too; None where no epoch was evaluated.
     """
-    return [name for name in sorted(names)[:-newest] if best is None or name != _epoch_name(best)]
+    return [name for name in sorted(names)[:-newest] if best is None or name != epoch_name(best)]
 
 
-def _epoch_name(epoch: int) -> str:
+def epoch_name(epoch: int) -> str:
+    """Return the name of the folder of the state after an epoch; names are in the order of the epochs."""
     return f"epoch-{epoch:06d}"
+
+
+def _link_or_copy(file: Path, to: Path) -> None:
+    try:
+        os.link(file, to)
+    except OSError:  # not every file system has hard links
+        shutil.copyfile(file, to)
 
 
 def _epochs_in(folder: Path) -> list[Path]:

@@ -1,5 +1,6 @@
 """The beginning and end of a training run: which run it resumes, its lock, and what MLflow records afterwards."""
 
+import shutil
 import tempfile
 from contextlib import nullcontext, suppress
 from pathlib import Path
@@ -8,15 +9,20 @@ import pytest
 from mlflow.exceptions import MlflowException
 from mlflow.store.artifact.local_artifact_repo import LocalArtifactRepository
 
-from dcgan.errors import ConfigurationError, DataError, TrackingError
+from dcgan.errors import ConfigurationError, DataError, TrackingError, UnavailableError
 from dcgan.training.run_folder import RunFolder
 from tasks.context import Context
 from tasks.flow_run import choose_seed
-from tasks.training_run import training_run
+from tasks.settings import Settings
+from tasks.training_run import TrainingRun, training_run
 from tests.checkpoints import checkpoint_after
+from tests.pipeline import Pipeline
+from tests.servers import mlflow_server
 from tracking import runs
 from tracking.epochs import EpochLog
+from tracking.lease import Holder, Lease
 from tracking.metrics import BEST_EPOCH, metric_name
+from tracking.tags import RECORDED_EPOCHS
 
 
 @pytest.fixture
@@ -293,3 +299,47 @@ def test_a_precision_that_was_asked_for_begins_a_run_of_its_own(begin):
     assert begin().run_id != begun.run_id
     with pytest.raises(TrackingError, match=r"of another configuration: precision \(mixed_bfloat16, here float32\)"):
         begin(resume=begun.run_id)
+
+
+@pytest.mark.parametrize(("recorded", "expected"), [("4", 4), ("2", 2)])
+def test_the_newest_state_may_be_in_mlflow(finish, begin, client, pipeline, recorded, expected):
+    """Another machine has trained on since; what this one has already is not downloaded."""
+    run = finish(4, error=KeyboardInterrupt())
+    folder = RunFolder(run.folder)
+    shutil.rmtree(run.folder / "states")
+    folder.save(checkpoint_after(2, run.configuration))
+    client.set_tag(run.run_id, RECORDED_EPOCHS, recorded)
+    store = pipeline.open().store
+    newest = TrainingRun(**{**vars(run), "lease": taken(store, run.run_id)}).newest_state(store)
+    assert newest.epoch == expected
+    assert folder.states()[0].name == f"epoch-{expected:06d}"
+
+
+def taken(store, run_id):
+    """Return a lease on a run."""
+    lease = Lease(store, run_id, Holder(host="a", folder="/a"))
+    lease.take()
+    return lease
+
+
+@pytest.mark.slow
+def test_a_server_that_goes_away_is_no_damaged_checkpoint(small_folder, tmp_path):
+    """A checkpoint that cannot be downloaded now is not skipped, or what it has would be trained again."""
+    with mlflow_server(tmp_path) as (server, url):
+        pipeline = Pipeline(small_folder, Settings(state=tmp_path / "state", mlflow_uri=url))
+        dataset = pipeline.prepare()
+        run, _ = pipeline.train(pipeline.configuration(dataset), dataset)
+        with runs.downloaded_checkpoints(pipeline.open().store, run.run_id, after="") as downloaded:
+            server.stop()
+            with pytest.raises(UnavailableError):
+                next(downloaded)
+
+
+def test_a_users_description_outlives_a_failure(begin, client):
+    """What somebody wrote is neither replaced by the sentence of a failure nor removed when the run is resumed."""
+    written = "Compare with last week's."
+    run = begin(KeyboardInterrupt())
+    client.set_tag(run.run_id, "mlflow.note.content", written)
+    for error in (DataError("The file x is bad; expected a good one."), None):
+        assert begin(error).run_id == run.run_id
+        assert client.get_run(run.run_id).data.tags["mlflow.note.content"] == written

@@ -263,3 +263,16 @@ def test_killed_anywhere_a_whole_state_remains(tmp_path):
             assert retained in ([2], [2, 3])
     assert sorted(newest) == newest, "once the new state is there it stays"
     assert {tuple(epochs) for epochs in newest} == {(2, 1), (3, 2)}
+
+
+def test_without_hard_links_a_checkpoint_is_copied(folder, monkeypatch):
+    """Not every file system has them."""
+
+    def refuse(*_):
+        raise PermissionError(errno.EPERM, "Operation not permitted")
+
+    monkeypatch.setattr(os, "link", refuse)
+    folder.save(checkpoint_after(1))
+    folder.retain(1)
+    (retained,) = folder.retained()
+    assert load_checkpoint(retained).epoch == 1
