@@ -143,19 +143,34 @@ def read_manifest(folder: Path) -> Manifest:
 def _prepare(idx: IdxSet, folder: Path) -> Dataset:
     remove_leftovers(folder.parent)
     with atomic_folder(folder, keep=lambda: _is_prepared(folder, idx.digest)) as temporary:
-        train, test = (_prepare_split(idx, split, temporary) for split in SPLITS)
+        test_images, test = _prepare_split(idx, "test", temporary)
+        train_images, train = _prepare_split(idx, "train", temporary)
+        _require_unseen(idx.source, test_images, train_images)
         manifest = Manifest(source=idx.source, digest=idx.digest, columns=COLUMNS, train=train, test=test)
         (temporary / MANIFEST_NAME).write_text(manifest.model_dump_json(indent=2), encoding="utf-8")
     return Dataset(folder, read_manifest(folder))
 
 
-def _prepare_split(idx: IdxSet, split: Split, folder: Path) -> SplitManifest:
+def _prepare_split(idx: IdxSet, split: Split, folder: Path) -> tuple[np.ndarray, SplitManifest]:
+    """Write a split's file, and return its images, uint8 (n, 28, 28), and its entry in the manifest."""
     images, labels = load_pair(idx.folder, idx.train if split == "train" else idx.test)
     path = folder / f"{split}.parquet"
     write_parquet(path, images, labels, {"source": idx.source, "digest": idx.digest, "range": "[-1, 1]"})
-    return SplitManifest(
+    return images, SplitManifest(
         file=path.name, rows=len(images), sha256=sha256_of_file(path), label_histogram=_histogram(labels)
     )
+
+
+def _require_unseen(source: str, test: np.ndarray, train: np.ndarray) -> None:
+    """Refuse test images most of which are training images: every metric of generated images would be void."""
+    known = {image.tobytes() for image in test}
+    found = {content for image in train if (content := image.tobytes()) in known}
+    copies = sum(image.tobytes() in found for image in test)
+    if 2 * copies >= len(test):
+        raise DataError(
+            f"{source}: {copies:,} of the {len(test):,} test images are training images too; "
+            "expected test images that are not trained on."
+        )
 
 
 def _is_prepared(folder: Path, digest: str) -> bool:

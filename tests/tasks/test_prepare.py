@@ -97,3 +97,18 @@ def test_two_processes_prepare_the_same_data_at_once(state):
     assert manifest.model_dump_json() == answers[0].strip()
     assert len(read_parquet(folder / manifest.train.file)[0]) == 60_000
     assert list(state.rglob(f"{TEMPORARY_PREFIX}*")) == []
+
+
+def test_test_images_that_are_trained_on_are_refused(state, small_folder, tmp_path):
+    """Every metric of a generator would be void, and one of them a division by zero, after hours of training."""
+    copied = tmp_path / "copied"
+    copied.mkdir()
+    for path in small_folder.glob("train-*"):
+        for name in (path.name, path.name.replace("train", "t10k")):
+            (copied / name).write_bytes(path.read_bytes())
+    settings = Settings(state=state)
+    with pytest.raises(DataError) as refusal:
+        prepare.fn(download.fn(str(copied), settings), settings)
+    assert str(refusal.value) == (
+        f"{copied}: 600 of the 600 test images are training images too; expected test images that are not trained on."
+    )
