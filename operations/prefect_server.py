@@ -18,11 +18,14 @@ from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
 
 import httpx
+from prefect.client.base import ServerType
+from prefect.client.orchestration import get_client
 from prefect.events.worker import EventsWorker
 from prefect.logging.handlers import APILogWorker
 from prefect.settings import (
     PREFECT_API_AUTH_STRING,
     PREFECT_API_URL,
+    PREFECT_CLIENT_MAX_RETRIES,
     PREFECT_HOME,
     PREFECT_UI_URL,
     temporary_settings,
@@ -64,15 +67,31 @@ def prefect_server(meanwhile: Callable[[], object] = lambda: None) -> Iterator[s
 
 
 def _require_answer(url: str) -> None:
-    """Raise at once when an API does not answer: Prefect would retry for minutes."""
+    """Raise at once when an API does not answer, or not to this user: Prefect would retry for minutes.
+
+    The request is the first that Prefect's client would make, with its password and its certificates.
+    """
+    expected = "expected a running server there, or no PREFECT_API_URL for a private one."
+    shown = mask_credentials(url)
     try:
-        httpx.get(f"{url.rstrip('/')}/health", timeout=PROBE_SECONDS)
+        with (
+            temporary_settings({PREFECT_CLIENT_MAX_RETRIES: 0}),
+            get_client(httpx_settings={"timeout": PROBE_SECONDS}, sync_client=True) as client,
+        ):
+            if client.server_type != ServerType.CLOUD:
+                client.api_version()
+    except httpx.HTTPStatusError as error:
+        status = error.response.status_code
+        if status in (httpx.codes.UNAUTHORIZED, httpx.codes.FORBIDDEN):
+            raise ConfigurationError(
+                f"The Prefect API {shown} refuses PREFECT_API_AUTH_STRING; expected USER:PASSWORD of that server."
+            ) from None
+        raise ConfigurationError(f"The Prefect API {shown} answers with HTTP {status}; {expected}") from None
+    except ValueError:
+        raise ConfigurationError(f"The Prefect API {shown} does not answer as Prefect does; {expected}") from None
     except (httpx.HTTPError, httpx.InvalidURL) as error:
         reason = str(error) or type(error).__name__
-        raise ConfigurationError(
-            f"The Prefect API {mask_credentials(url)} does not answer ({reason}); "
-            "expected a running server there, or no PREFECT_API_URL for a private one."
-        ) from None
+        raise ConfigurationError(f"The Prefect API {shown} does not answer ({reason}); {expected}") from None
 
 
 @contextmanager

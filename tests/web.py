@@ -3,11 +3,13 @@
 import base64
 import socket
 import socketserver
+import ssl
 import struct
+import subprocess
 import threading
 from collections import defaultdict
 from collections.abc import Callable, Iterator
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -131,7 +133,7 @@ class _Handler(socketserver.BaseRequestHandler):
 
     def handle(self) -> None:
         # the client leaves early when the server misbehaves, as it should
-        with suppress(BrokenPipeError, ConnectionResetError):
+        with suppress(BrokenPipeError, ConnectionResetError, ssl.SSLError):
             self.server.web.handle(self.request)
 
 
@@ -141,11 +143,20 @@ def no_proxy(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("NO_PROXY", "127.0.0.1,localhost")
 
 
-@pytest.fixture
-def web() -> Iterator[Web]:
-    """Return a web server of this test's own, on a free port of the loopback."""
-    with _Server(("127.0.0.1", 0), _Handler) as server:
-        server.web = Web(f"http://127.0.0.1:{server.server_address[1]}")
+def make_certificate(folder: Path) -> tuple[Path, Path]:
+    """Return a certificate for 127.0.0.1 that only who is told to trusts, and its key."""
+    certificate, key = folder / "certificate.pem", folder / "key.pem"
+    options = ("-nodes", "-days", "1", "-newkey", "rsa:2048", "-subj", "/CN=127.0.0.1")
+    names = ("-addext", "subjectAltName=IP:127.0.0.1")
+    files = ("-keyout", str(key), "-out", str(certificate))
+    subprocess.run(["openssl", "req", "-x509", *options, *names, *files], check=True, capture_output=True)
+    return certificate, key
+
+
+@contextmanager
+def _served(server: _Server, scheme: str) -> Iterator[Web]:
+    with server:
+        server.web = Web(f"{scheme}://127.0.0.1:{server.server_address[1]}")
         thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02})
         thread.start()
         yield server.web
@@ -155,8 +166,20 @@ def web() -> Iterator[Web]:
 
 
 @pytest.fixture
-def nobody() -> Iterator[str]:
-    """Return an address of the loopback where nothing listens: its port is taken and never accepts."""
-    with socket.socket() as taken:
-        taken.bind(("127.0.0.1", 0))
-        yield f"http://127.0.0.1:{taken.getsockname()[1]}"
+def web() -> Iterator[Web]:
+    """Return a web server of this test's own, on a free port of the loopback."""
+    with _served(_Server(("127.0.0.1", 0), _Handler), "http") as served:
+        yield served
+
+
+@pytest.fixture
+def tls_web(tmp_path: Path) -> Iterator[tuple[Web, Path]]:
+    """Return the same behind TLS, and its certificate, which nobody trusts yet."""
+    certificate, key = make_certificate(tmp_path)
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(certificate, key)
+    server = _Server(("127.0.0.1", 0), _Handler)
+    # the handshake is the handler's, in a thread of its own: it fails when the client does not trust the certificate
+    server.socket = context.wrap_socket(server.socket, server_side=True, do_handshake_on_connect=False)
+    with _served(server, "https") as served:
+        yield served, certificate

@@ -1,6 +1,7 @@
 """The MLflow store: reached, checked and made ready once, before anything is recorded."""
 
 import logging
+import shutil
 import socket
 import sqlite3
 from collections.abc import Iterator
@@ -13,13 +14,15 @@ import mlflow
 from google.protobuf.json_format import ParseError
 from mlflow import MlflowClient
 from mlflow.exceptions import MlflowException
+from mlflow.utils.credentials import get_default_host_creds
+from mlflow.utils.rest_utils import http_request
 from sqlalchemy import create_engine
 from sqlalchemy.engine import make_url
 from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.pool import NullPool
 
 from dcgan.errors import ConfigurationError, TrackingError, UnavailableError, mask_credentials
-from dcgan.files import TEMPORARY_PREFIX, atomic_file, exclusive_lock, first_line
+from dcgan.files import exclusive_lock, first_line
 from tracking.database_template import copy_template, database_lock
 from tracking.tags import EXPERIMENT, MODEL_NAME, REPORT_PAGE, TRAINING_VIEW
 
@@ -47,7 +50,7 @@ class Store:
 
     def __init__(self, uri: str, local_artifacts: Path, lock: Path) -> None:
         self.uri = uri
-        self._local_artifacts = local_artifacts if uri.startswith("sqlite:") else None
+        self._local_artifacts = local_artifacts if _is_sqlite(uri) else None
         _require_answer(uri)
         mlflow.set_tracking_uri(uri)
         mlflow.set_registry_uri(uri)
@@ -136,7 +139,7 @@ def translated_errors(uri: str) -> Iterator[None]:
     except (MlflowException, OSError) as error:
         if reason := _connection_failure(error):
             raise UnavailableError(f"The MLflow server {mask_credentials(uri)} does not answer ({reason}).") from error
-        kind = UnavailableError if not uri.startswith("sqlite:") and _is_servers_fault(error) else TrackingError
+        kind = UnavailableError if not _is_sqlite(uri) and _is_servers_fault(error) else TrackingError
         raise kind(
             f"The MLflow store {mask_credentials(uri)} failed: {mask_credentials(first_line(error))}."
         ) from error
@@ -150,6 +153,15 @@ def tolerated_absence() -> Iterator[None]:
     except MlflowException as error:
         if error.error_code != "RESOURCE_DOES_NOT_EXIST":
             raise
+
+
+def _scheme(uri: str) -> str:
+    """Return the scheme of an address, without the driver that a database's may name."""
+    return uri.partition(":")[0].partition("+")[0]
+
+
+def _is_sqlite(uri: str) -> bool:
+    return _scheme(uri) == "sqlite"
 
 
 def _is_here(location: str) -> bool:
@@ -178,7 +190,7 @@ def _is_servers_fault(error: BaseException) -> bool:
 
 def _require_answer(uri: str) -> None:
     """Raise at once for an address that is not a store's or does not answer: MLflow would retry for minutes."""
-    if urlsplit(uri).scheme.partition("+")[0] not in SCHEMES:
+    if _scheme(uri) not in SCHEMES:
         raise ConfigurationError(
             f"The setting MLFLOW_TRACKING_URI is {mask_credentials(uri)!r}; expected a server's address, as "
             "http://HOST:PORT, or a database, as sqlite:///FILE."
@@ -187,18 +199,19 @@ def _require_answer(uri: str) -> None:
         _require_database(uri)
         return
     try:
-        httpx.get(f"{uri.rstrip('/')}/health", timeout=ANSWER_SECONDS, follow_redirects=True)
-    except (httpx.HTTPError, httpx.InvalidURL) as error:
-        reason = str(error) or type(error).__name__
+        # MLflow's own request, which knows what certificates the user trusts
+        http_request(get_default_host_creds(uri), "/health", "GET", timeout=ANSWER_SECONDS, max_retries=0)
+    except MlflowException as error:
+        reason = _connection_failure(error) or first_line(error)
         raise UnavailableError(
-            f"The MLflow server {mask_credentials(uri)} does not answer ({reason}); expected a running server there, "
-            "or no MLFLOW_TRACKING_URI for a local store."
+            f"The MLflow server {mask_credentials(uri)} does not answer ({mask_credentials(reason)}); "
+            "expected a running server there, or no MLFLOW_TRACKING_URI for a local store."
         ) from None
 
 
 def _require_database(uri: str) -> None:
     """Raise at once where a database cannot be used: MLflow would retry for two minutes, or wait for ever."""
-    if uri.startswith("sqlite:"):
+    if _is_sqlite(uri):
         return
     with translated_errors(uri):
         try:
@@ -218,18 +231,20 @@ def _create_database(uri: str) -> None:
 
     MLflow migrates a new one dozens of times without a transaction: killed among them, no later start would succeed.
     """
-    path = Path(urlsplit(uri).path.removeprefix("/"))
-    if not uri.startswith("sqlite:///") or path.name in ("", ":memory:") or path.exists():
+    path = Path(make_url(uri).database or "") if _is_sqlite(uri) else Path()
+    if path.name in ("", ":memory:") or path.exists():
         return
     path.parent.mkdir(parents=True, exist_ok=True)
     with exclusive_lock(database_lock(path)):
-        for leftover in path.parent.glob(f"{TEMPORARY_PREFIX}*{path.suffix}*"):  # of processes that were killed
-            if leftover.is_file():
-                leftover.unlink()
-        copy_template("mlflow", path)
+        made = path.with_name(f".{path.name}.new") / path.name  # in a folder of whoever holds the lock
+        shutil.rmtree(made.parent, ignore_errors=True)
         if not path.exists():
-            with atomic_file(path) as temporary:
-                create_tables(temporary)
+            made.parent.mkdir()
+            copy_template("mlflow", made)
+            if not made.exists():
+                create_tables(made)
+            made.replace(path)
+            made.parent.rmdir()
 
 
 def create_tables(database: Path) -> None:

@@ -12,11 +12,12 @@ from pathlib import Path
 import httpx
 import psutil
 import pytest
-from prefect.settings import PREFECT_API_URL, temporary_settings
+from prefect.settings import PREFECT_API_SSL_CERT_FILE, PREFECT_API_URL, temporary_settings
 
 from dcgan.errors import ConfigurationError
 from operations.prefect_server import prefect_server
 from tests.service_stack import CHECKOUT
+from tests.web import Web
 
 PROGRAM = """
 import sys
@@ -110,3 +111,39 @@ def test_a_database_that_was_left_half_made_is_made_anew(
     assert program.returncode == 0
     assert database.exists()
     assert not mark.exists()
+
+
+@pytest.mark.parametrize(
+    ("status", "sentence"),
+    [
+        ("401 Unauthorized", "refuses PREFECT_API_AUTH_STRING; expected USER:PASSWORD of that server."),
+        ("404 Not Found", "answers with HTTP 404; expected a running server there"),
+        ("200 OK", "does not answer as Prefect does; expected a running server there"),
+    ],
+)
+def test_a_server_that_refuses_is_told_before_anything_begins(web: Web, status: str, sentence: str) -> None:
+    """A wrong password, and what is no Prefect server, before the flow run is created."""
+    web.answer("/api/health", web.respond(b"true"))
+    web.answer("/api/admin/version", web.respond(b"<html>", status))
+    with (
+        temporary_settings({PREFECT_API_URL: f"{web.address}/api"}),
+        pytest.raises(ConfigurationError) as refusal,
+        prefect_server(),
+    ):
+        pass
+    assert str(refusal.value).startswith(f"The Prefect API {web.address}/api {sentence}")
+    assert len(web.asked) == 1
+
+
+def test_a_server_is_trusted_by_prefects_own_settings(tls_web: tuple[Web, Path]) -> None:
+    """A certificate that Prefect's client trusts is enough, and none other is."""
+    web, certificate = tls_web
+    web.answer("/api/admin/version", web.respond(b'"3.8.8"'))
+    with temporary_settings({PREFECT_API_URL: f"{web.address}/api"}):
+        with (
+            pytest.raises(ConfigurationError, match=r"does not answer \(.*CERTIFICATE_VERIFY_FAILED"),
+            prefect_server(),
+        ):
+            pass
+        with temporary_settings({PREFECT_API_SSL_CERT_FILE: str(certificate)}), prefect_server() as url:
+            assert url == f"{web.address}/api"

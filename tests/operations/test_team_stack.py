@@ -15,6 +15,7 @@ from operations import stack
 from operations.servers import ServerSettings
 from operations.supervisor import Supervisor
 from tests.service_stack import CHECKOUT, free_port
+from tests.web import make_certificate
 
 TEMPLATE = CHECKOUT / "deploy" / "compose" / "nginx.conf.template"
 
@@ -164,10 +165,7 @@ def test_nginx_accepts_the_rules(tls: bool, settings: ServerSettings, tmp_path: 
     stack.write_files(team)
     values = stack.proxy_values(team)
     if tls:
-        key, certificate = tmp_path / "key.pem", tmp_path / "certificate.pem"
-        subject = ("-subj", "/CN=train.example", "-nodes", "-days", "1", "-newkey", "rsa:2048")
-        command = ["openssl", "req", "-x509", *subject, "-keyout", str(key), "-out", str(certificate)]
-        subprocess.run(command, check=True, capture_output=True)
+        certificate, key = make_certificate(tmp_path)
         folder = team.folder / "nginx" / "tls"
         folder.mkdir()
         text = (TEMPLATE.parent / "tls.conf").read_text()

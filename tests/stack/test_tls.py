@@ -1,7 +1,6 @@
 """TLS at the door: the proxy's rules with a certificate, and a worker with the variables of deploy/compose.yaml."""
 
 import shutil
-import subprocess
 from pathlib import Path
 
 import pytest
@@ -11,6 +10,7 @@ from operations.servers import LOOPBACK
 from operations.stack import FILES, render
 from tests.service_stack import CHECKOUT, ServiceStack, wait_until
 from tests.stack.machines import Machines
+from tests.web import make_certificate
 
 pytestmark = [pytest.mark.stack, pytest.mark.timeout(600)]
 
@@ -19,13 +19,8 @@ HOST = LOOPBACK[0]
 
 @pytest.fixture
 def certificate(tmp_path: Path) -> tuple[Path, Path]:
-    """Return a certificate for loopback that only who is told to trusts, and its key."""
-    certificate, key = tmp_path / "certificate.pem", tmp_path / "key.pem"
-    options = ("-nodes", "-days", "1", "-newkey", "rsa:2048", "-subj", f"/CN={HOST}")
-    names = ("-addext", f"subjectAltName=IP:{HOST}")
-    files = ("-keyout", str(key), "-out", str(certificate))
-    subprocess.run(["openssl", "req", "-x509", *options, *names, *files], check=True, capture_output=True)
-    return certificate, key
+    """Return a certificate for loopback, and its key."""
+    return make_certificate(tmp_path)
 
 
 def proxy_with_tls(machines: Machines, folder: Path, certificate: Path, key: Path) -> list[str]:

@@ -11,7 +11,6 @@ from pathlib import Path
 import pytest
 
 from dcgan.errors import ConfigurationError, TrackingError, UnavailableError
-from dcgan.files import TEMPORARY_PREFIX
 from dcgan.training.checkpoint import load_checkpoint
 from tasks.context import open_context
 from tasks.settings import Settings
@@ -35,6 +34,27 @@ def test_the_default_store_lies_under_the_state_folder(state, monkeypatch, tmp_p
     assert (state / "mlflow.db").exists()
     assert experiment.artifact_location == (state / "mlartifacts" / "dcgan").as_uri()
     assert list(elsewhere.iterdir()) == []
+
+
+@pytest.mark.parametrize("address", ["sqlite:///{folder}/mlflow", "sqlite+pysqlite:///{folder}/mlflow.db"])
+def test_an_sqlite_database_of_any_name_is_created(state, tmp_path, address):
+    """Without an extension, and with the driver named; what lies beside it is left alone."""
+    (tmp_path / ".partial-1").write_text("another process writes this")
+    store = open_context(Settings(state=state, mlflow_uri=address.format(folder=tmp_path))).store
+    assert store.client.get_experiment(store.experiment_id).name == "dcgan"
+    assert sorted(path.name for path in tmp_path.glob("*mlflow*") if path.suffix in ("", ".db")) == [Path(address).name]
+    assert (tmp_path / ".partial-1").exists()
+
+
+def test_a_server_is_trusted_by_mlflows_own_settings(tls_web, state, monkeypatch):
+    """A certificate that MLflow's client trusts is enough to open the store, and none other is."""
+    web, certificate = tls_web
+    with pytest.raises(TrackingError, match=r"does not answer \(.*certificate"):
+        open_context(Settings(state=state, mlflow_uri=web.address))
+    monkeypatch.setenv("MLFLOW_TRACKING_SERVER_CERT_PATH", str(certificate))
+    web.answer("/api/2.0/mlflow/experiments/get-by-name?experiment_name=dcgan", web.respond(b"{}"))
+    with pytest.raises(TrackingError, match="does not answer as MLflow does"):
+        open_context(Settings(state=state, mlflow_uri=web.address))
 
 
 def test_a_server_that_does_not_answer_is_named(state, free_port):
@@ -136,18 +156,19 @@ def test_two_processes_create_the_store_at_once():
 
 @pytest.mark.slow
 def test_killed_while_it_is_created_the_database_is_created_again(state, python_without_templates):
-    """SIGKILL among MLflow's migrations leaves no half-made database, only what the next process removes."""
+    """SIGKILL among MLflow's migrations leaves no half-made database, only a folder that the next process removes."""
     process = subprocess.Popen(
         [python_without_templates, "-c", OPEN_STORE], env={**os.environ, "PYTHONPATH": str(ROOT)}
     )
-    while not (half := list(state.glob(f"{TEMPORARY_PREFIX}*.db"))):
+    half = state / ".mlflow.db.new" / "mlflow.db"
+    while not half.exists():
         assert process.poll() is None
     process.kill()
     assert process.wait() == -signal.SIGKILL
-    assert half[0].exists()
+    assert half.exists()
     assert not (state / "mlflow.db").exists()
     assert open_context(Settings(state=state, mlflow_uri=None)).store.client.search_experiments()
-    assert not list(state.glob(f"{TEMPORARY_PREFIX}*"))
+    assert not half.parent.exists()
 
 
 @pytest.mark.parametrize("recorded", ["0", "1"])
