@@ -118,6 +118,8 @@ class Trials:
         """
         with self._translated_errors():
             known = next(each for each in self._study.trials if each.number == trial.number)
+            if known.state.is_finished():
+                return False
             reporting = optuna.trial.Trial(self._study, known._trial_id)
             for epoch, distance in distances.items():
                 if epoch not in known.intermediate_values:
@@ -148,7 +150,8 @@ class Trials:
 
     def _tell(self, number: int, state: TrialState, value: float | None = None) -> None:
         with self._translated_errors():
-            self._study.tell(number, value, state)
+            # where two machines run one sweep, the first one's word stands
+            self._study.tell(number, value, state, skip_if_finished=True)
 
     @contextmanager
     def _translated_errors(self) -> Iterator[None]:

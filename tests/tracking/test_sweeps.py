@@ -149,3 +149,16 @@ def test_a_sweep_has_one_run(pipeline: Pipeline) -> None:
     assert run.info.status == "RUNNING"
     assert run.data.params == {"recipe": "fast", "hidden_units": "None, 32", "seed": "1, 2"}
     assert "mlflow.note.content" not in run.data.tags
+
+
+def test_two_machines_may_run_one_sweep(storage):
+    """Both take up what an earlier process left; the first one's result of a trial stands."""
+    for _ in itertools.islice(Trials(storage, plan()).to_run(), 1):
+        pass
+    first, second = Trials(storage, plan()), Trials(storage, plan())
+    trial, same = next(first.to_run()), next(second.to_run())
+    assert trial == same
+    first.finish(trial, 4.5)
+    assert second.report(trial, {1: 9.0}) is False
+    second.fail(trial)
+    assert second.states()[trial.number][1] == "finished"
