@@ -71,7 +71,7 @@ def failure(error: DcganError | OSError) -> str:
 
 def mask_credentials(text: str) -> str:
     """Return `text` with the user, password and query of every URL replaced by ***."""
-    masked = re.sub(r"(?<=://)[^\s]*@", "***@", text)
+    masked = re.sub(r"(?<=://)(?!/)[^\s]*@", "***@", text)  # a third slash begins a path, which has neither
     return re.sub(r"(://[^\s?#]*)[?#][^\s]*", r"\1?***", masked)
 
 

@@ -6,7 +6,7 @@ import os
 import shutil
 import uuid
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from filelock import FileLock, Timeout
@@ -28,6 +28,18 @@ def first_line(error: BaseException) -> str:
     return (str(error).strip().splitlines() or [type(error).__name__])[0].rstrip(".")
 
 
+def expanded(path: Path) -> Path:
+    """Return a path that somebody has typed, absolute, and with the home folder for which ~ or ~USER stands.
+
+    Raises:
+        ConfigurationError: There is no such user.
+    """
+    try:
+        return path.expanduser().absolute()
+    except RuntimeError:
+        raise ConfigurationError(f"{path}: there is no user {path.parts[0][1:]}; expected another path.") from None
+
+
 @contextmanager
 def exclusive_lock(path: Path, timeout_seconds: float = -1) -> Iterator[None]:
     """Let one process at a time run the body; the operating system releases the lock of a process that dies.
@@ -40,9 +52,7 @@ def exclusive_lock(path: Path, timeout_seconds: float = -1) -> Iterator[None]:
         filelock.Timeout: Another process still holds the lock after that time.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    with ExitStack() as stack:
-        with suppress(NotImplementedError):  # some network file systems have no locks
-            stack.enter_context(FileLock(path, timeout=timeout_seconds, mode=0o644))
+    with FileLock(path, timeout=timeout_seconds, mode=0o644):
         yield
 
 
@@ -50,8 +60,10 @@ def exclusive_lock(path: Path, timeout_seconds: float = -1) -> Iterator[None]:
 def atomic_file(path: Path) -> Iterator[Path]:
     """Yield a temporary path beside `path` to write to; on success it is synced and renamed to `path`.
 
-    On any exception the temporary file is removed and `path` stays as it was.
+    On any exception the temporary file is removed and `path` stays as it was. Where it is a symbolic link, the file is
+    replaced to which it leads.
     """
+    path = path.resolve()
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = _temporary_beside(path)
     try:
@@ -67,13 +79,14 @@ def require_writable(path: Path) -> None:
     """Refuse a file that could not be written later, before hours are spent on its content.
 
     Raises:
-        ConfigurationError: The path is a folder, or its parent cannot be created or written.
+        ConfigurationError: The path is a folder, a device or a pipe, or its parent cannot be created or written.
     """
-    if path.is_dir():
-        raise ConfigurationError(f"{path}: cannot be written: it is a folder; expected the name of a file.")
+    if path.exists() and not path.is_file():
+        kind = "a folder" if path.is_dir() else "no regular file"
+        raise ConfigurationError(f"{path}: cannot be written: it is {kind}; expected the name of a file.")
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        temporary = _temporary_beside(path)
+        path.resolve().parent.mkdir(parents=True, exist_ok=True)
+        temporary = _temporary_beside(path.resolve())
         temporary.touch()
         temporary.unlink()
     except OSError as error:
@@ -149,8 +162,7 @@ def remove_leftover(leftover: Path) -> bool:
     Nothing marks a file as in use: whoever removes one must know that its process is dead.
     """
     mark = _mark_of(leftover)
-    # without locks in the file system, nothing tells the dead from the living, and everything stays
-    with suppress(Timeout, NotImplementedError), FileLock(mark, timeout=0):
+    with suppress(Timeout), FileLock(mark, timeout=0):
         if leftover.is_dir():
             shutil.rmtree(leftover, ignore_errors=True)
         else:

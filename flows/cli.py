@@ -45,18 +45,18 @@ class Command(NamedTuple):
         flow: The flow.
         show: Prints its result.
         check: Refuses parameters that contradict one another.
-        after_signal: What an interrupted user should know.
+        after_signal: Returns what an interrupted user should know, given the parameters.
     """
 
     flow: Flow[..., Any]
     show: Callable[[Any], None]
     check: Callable[..., object] = lambda **_: None
-    after_signal: str = "Nothing is left half done."
+    after_signal: Callable[..., str] = lambda **_: "Nothing is left half done."
 
 
 COMMANDS = {
-    "train": Command(train.dcgan, train.show, train.resolved_recipe, train.AFTER_SIGNAL),
-    "sweep": Command(sweep.dcgan_sweep, sweep.show, sweep.check, sweep.AFTER_SIGNAL),
+    "train": Command(train.dcgan, train.show, train.resolved_recipe, train.after_signal),
+    "sweep": Command(sweep.dcgan_sweep, sweep.show, sweep.check, sweep.after_signal),
     "evaluate": Command(evaluate.dcgan_evaluate, evaluate.show),
     "promote": Command(promote.dcgan_promote, promote.show, promote.check),
     "generate": Command(generate.dcgan_generate, generate.show),
@@ -230,7 +230,7 @@ def _run(
                 file.write_text(result.model_dump_json(indent=2), encoding="utf-8")
         command.show(result)
 
-    return run_command(body, quiet=quiet, debug=debug, after_signal=command.after_signal)
+    return run_command(body, quiet=quiet, debug=debug, after_signal=command.after_signal(**parameters))
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

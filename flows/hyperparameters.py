@@ -116,7 +116,7 @@ def with_recipe_files(tokens: Sequence[str]) -> list[str]:
         if flag == "--recipe" and value.endswith(".toml"):
             base, changes = _read_file(Path(value))
             given[index : index + (1 if equals else 2)] = [f"--recipe={base}"]
-            read += [f"--set={name}={value}" for name, value in changes.items()]
+            read += [f"--set={name}={'null' if value is None else value}" for name, value in changes.items()]
     first = next((index for index, token in enumerate(given) if token.split("=")[0] in ("--recipe", "--set")), 0)
     return [*given[:first], *read, *given[first:]]
 
@@ -133,7 +133,9 @@ def _read_file(path: Path) -> tuple[str, Changes]:
     if base not in RECIPES:
         found = "names no recipe to start from" if base is None else f"starts from {base!r}, which is no recipe"
         raise ConfigurationError(f"The recipe {path} {found}; expected base = one of {', '.join(RECIPES)}.")
-    return base, _validated(changes, f"{path}: ")
+    # TOML has no null
+    given = {name: _or_null(value) if isinstance(value, str) else value for name, value in changes.items()}
+    return base, _validated(given, f"{path}: ")
 
 
 def _validated(given: Any, where: str, kind: Any = Changes) -> Any:

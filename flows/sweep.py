@@ -17,8 +17,6 @@ from flows.parameters import Deployment, Positive, PromotionMode, Source, SweepN
 from tasks.results import SweepSummary
 from tasks.settings import quiet_imports, read_settings
 
-AFTER_SIGNAL = "What workers train goes on; the same command goes on with the sweep."
-
 
 @flow(name="dcgan-sweep")
 def dcgan_sweep(  # noqa: PLR0913 - one for each field of the form
@@ -139,6 +137,11 @@ def check(  # noqa: PLR0913 - the flow's own parameters
         name=name,
         source=source,
     )
+
+
+def after_signal(**_: object) -> str:
+    """Return how an interrupted sweep goes on."""
+    return "What workers train goes on; the same command goes on with the sweep."
 
 
 def show(summary: SweepSummary) -> None:

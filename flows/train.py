@@ -21,8 +21,6 @@ if TYPE_CHECKING:
     from tasks.context import Context
     from tasks.training_run import TrainingRun
 
-AFTER_SIGNAL = "The state is saved after every epoch: the same command resumes from there."
-
 
 def _flow_run_name() -> str:
     """Return the name of a flow run: that of its MLflow run, as far as the parameters say it, and a sweep's trial."""
@@ -170,6 +168,13 @@ def summarize(
         state_dir=settings.root,
         resumed_from_epoch=trained.resumed_from_epoch,
     )
+
+
+def after_signal(*, seed: int | None = 0, resume: str = "auto", **_: object) -> str:
+    """Return how an interrupted training run goes on."""
+    if seed is None or resume == "never":  # the same command would begin another one
+        return "The state is saved after every epoch: --resume with the run's id, and its --seed, resumes from there."
+    return "The state is saved after every epoch: the same command resumes from there."
 
 
 def show(summary: Summary) -> None:

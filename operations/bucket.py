@@ -18,7 +18,7 @@ from botocore.config import Config
 from botocore.exceptions import BotoCoreError, ClientError
 
 from dcgan.errors import ConfigurationError
-from dcgan.files import atomic_file, first_line
+from dcgan.files import TEMPORARY_PREFIX, atomic_file, first_line
 from operations.command import print_line, run_operation
 
 
@@ -63,9 +63,11 @@ class Bucket:
         return copied
 
     def restore(self, folder: Path) -> int:
-        """Put every file of a folder into it; return how many there were."""
+        """Put every file of a folder into it but what a killed `save` left half written; return how many there were."""
         self.create()
-        files = [path for path in sorted(folder.rglob("*")) if path.is_file()]
+        files = [
+            path for path in sorted(folder.rglob("*")) if path.is_file() and not path.name.startswith(TEMPORARY_PREFIX)
+        ]
         for path in files:
             self._client.upload_file(str(path), self.name, path.relative_to(folder).as_posix())
         return len(files)

@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from dcgan.errors import ConfigurationError
-from dcgan.files import atomic_file, require_writable
+from dcgan.files import atomic_file, expanded, require_writable
 from operations.command import print_line, run_operation
 from tasks.settings import quiet_imports, read_settings
 
@@ -52,7 +52,7 @@ def main(arguments: list[str]) -> int:
     parser.add_argument("runs", nargs="+", metavar="RUN", help="Id or name of a run, or number or alias of a version")
     parser.add_argument("--output", type=Path, help="File to write")
     options = parser.parse_args(arguments)
-    output = options.output and options.output.expanduser().absolute()
+    output = options.output and expanded(options.output)
     return run_operation(lambda: print_line(compare(options.runs, output)))
 
 

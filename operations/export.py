@@ -5,6 +5,7 @@ from argparse import ArgumentParser
 from pathlib import Path
 
 from dcgan.errors import ConfigurationError
+from dcgan.files import expanded
 from operations.command import print_line, run_operation
 from tasks.settings import quiet_imports, read_settings
 
@@ -35,7 +36,7 @@ def main(arguments: list[str]) -> int:
     parser.add_argument("out", type=Path, help="Folder to write, which must not exist")
     parser.add_argument("--version", default="champion", help="Number or alias of the version")
     options = parser.parse_args(arguments)
-    return run_operation(lambda: export(options.version, options.out.expanduser().absolute()))
+    return run_operation(lambda: export(options.version, expanded(options.out)))
 
 
 if __name__ == "__main__":

@@ -21,7 +21,7 @@ from prefect.client.orchestration import SyncPrefectClient
 from pydantic import Field, SecretStr
 
 from dcgan.errors import ConfigurationError, mask_credentials
-from tasks.settings import CHECKOUT, Settings
+from tasks.settings import Settings
 from tracking.artifact_addresses import are_in_folder
 
 LOOPBACK = ("127.0.0.1", "localhost", "::1")
@@ -358,7 +358,7 @@ def _write_mlflow_users_config(folder: Path) -> Path:
     # a right password is remembered for a minute: hashing it for each request takes most of the request's time
     config["mlflow"] = {"default_permission": "READ", "database_uri": database, "auth_cache_ttl_seconds": "60"}
     path = folder / "mlflow.ini"
-    with path.open("w") as file:
+    with path.open("w", encoding="utf-8") as file:
         config.write(file)
     return path
 

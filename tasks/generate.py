@@ -10,6 +10,7 @@ from prefect.cache_policies import NO_CACHE
 
 from dcgan.errors import ModelError
 from dcgan.evaluation.classifiers import find_classifier
+from dcgan.files import expanded
 from dcgan.generation import Labeller, generated_batches, output_format, write_folder, write_grid, write_labelled
 from dcgan.report.render import counted
 from dcgan.rng import Stream
@@ -41,7 +42,7 @@ def generate(context: Context, name: int | str, count: int, seed: int, out: Path
     """
     version = resolve(context.store, name)
     default = context.settings.generated / f"version-{version.number}-seed-{seed}-count-{count}.png"
-    path = out.expanduser().absolute() if out else default
+    path = expanded(out) if out else default
     format_ = output_format(path, count)
     generator = load_generator(context.store, version)
     first: list[np.ndarray] = []

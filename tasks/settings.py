@@ -12,6 +12,7 @@ from pydantic import Field, ValidationError, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from dcgan.errors import ConfigurationError
+from dcgan.files import expanded
 
 CHECKOUT = Path(__file__).resolve().parent.parent
 # SQLAlchemy has no way to write them in the path of an SQLite database, and MLflow takes them for parts of an address
@@ -33,7 +34,10 @@ class Settings(BaseSettings):
     @field_validator("state")
     @classmethod
     def _require_usable_path(cls, state: Path) -> Path:
-        root = state.expanduser().absolute()
+        try:
+            root = expanded(state)
+        except ConfigurationError as error:
+            raise ValueError(str(error).rstrip(".")) from None
         if found := UNUSABLE_IN_PATHS.search(str(root)):
             raise ValueError(
                 f"{str(root)!r} contains {found[0]!r}; expected a path without ?, #, % and control characters"
@@ -57,7 +61,7 @@ class Settings(BaseSettings):
     @property
     def root(self) -> Path:
         """The absolute state folder."""
-        return self.state.expanduser().absolute()
+        return expanded(self.state)
 
     @property
     def downloads(self) -> Path:
@@ -150,7 +154,7 @@ def set_default_environment() -> None:
     _move_credentials()
     defaults = {
         "PREFECT_HOME": str(root / "prefect"),
-        "DCGAN_HOME": str(CHECKOUT),  # the working directory that prefect.yaml's pull step sets for a worker's flow runs
+        "DCGAN_HOME": str(CHECKOUT),  # the working directory of flow runs: prefect.yaml's pull step sets it
         "PREFECT_FLOWS_HEARTBEAT_FREQUENCY": "30",  # automations.yaml relies on it
         "PREFECT_LOGGING_EXTRA_LOGGERS": "dcgan",
         "PREFECT_WORKER_WEBSERVER_HOST": "127.0.0.1",  # of a worker's health check, else it listens everywhere

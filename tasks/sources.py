@@ -125,7 +125,7 @@ def _fetch(source: str, name: str, path: Path, limits: Limits, netrc_file: Path)
     with path.open("wb") as file:
         target = _LimitedFile(file, mask_credentials(url), limits)
         if source.startswith(("http://", "https://")):
-            _run(_download(url, target, limits, _passwords(netrc_file.expanduser())))
+            _run(_download(url, target, limits, _passwords(_expanded(netrc_file))))
         else:
             if local is not None:
                 _require_regular_file(local / name)

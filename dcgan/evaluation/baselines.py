@@ -87,7 +87,7 @@ def measure_baselines(reference: Reference, memorization: MemorizationReference,
 def save_baselines(path: Path, baselines: Baselines) -> None:
     """Write `baselines` to `path` as JSON, atomically."""
     with atomic_file(path) as temporary:
-        temporary.write_text(baselines.model_dump_json(indent=1) + "\n")
+        temporary.write_text(baselines.model_dump_json(indent=1) + "\n", encoding="utf-8")
 
 
 def _read(path: Path, reference: Reference) -> Baselines | None:

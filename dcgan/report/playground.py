@@ -30,7 +30,7 @@ def render_playground(generator: keras.Model, title: str, facts: Mapping[str, st
         facts: Where the generator came from, by name.
     """
     # without a final newline, so that the digest in the page's policy is that of the text between the tags
-    script = (TEMPLATES / "playground.js").read_text().strip()
+    script = (TEMPLATES / "playground.js").read_text(encoding="utf-8").strip()
     return (
         environment()
         .get_template("playground.html")

@@ -85,7 +85,8 @@ def multiplies_bfloat16() -> bool:
     """Return whether this processor has instructions for products of bfloat16, of which only Linux tells."""
     if not CPUINFO.exists():
         return False
-    flags = {flag for line in CPUINFO.read_text().splitlines() if line.startswith("flags") for flag in line.split()}
+    lines = CPUINFO.read_text(encoding="utf-8").splitlines()
+    flags = {flag for line in lines if line.startswith("flags") for flag in line.split()}
     return not flags.isdisjoint(BFLOAT16_FLAGS)
 
 

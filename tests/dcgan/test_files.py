@@ -12,7 +12,16 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import dcgan
-from dcgan.files import LOCK_NAME, TEMPORARY_PREFIX, atomic_file, atomic_folder, remove_leftovers, sha256_of_file
+from dcgan.errors import ConfigurationError
+from dcgan.files import (
+    LOCK_NAME,
+    TEMPORARY_PREFIX,
+    atomic_file,
+    atomic_folder,
+    remove_leftovers,
+    require_writable,
+    sha256_of_file,
+)
 
 CHECKOUT = Path(dcgan.__file__).parent.parent
 
@@ -164,3 +173,24 @@ def test_two_processes_replace_one_folder(tmp_path):
     assert found.keys() == {"folder/first", "folder/second"}
     assert len(set(found.values())) == 1
     assert found["folder/first"] in {"a 49", "b 49"}
+
+
+def test_the_file_behind_a_link_is_replaced(tmp_path):
+    """A symbolic link stays one."""
+    (tmp_path / "folder").mkdir()
+    target, link = tmp_path / "folder" / "file", tmp_path / "link"
+    target.write_text("old")
+    link.symlink_to(target)
+    require_writable(link)
+    with atomic_file(link) as temporary:
+        temporary.write_text("new")
+    assert link.is_symlink()
+    assert tree(tmp_path) == {"folder/file": "new", "link": "new"}
+
+
+def test_what_is_no_file_is_not_replaced(tmp_path):
+    """A pipe or a device, as /dev/stdout, would be gone afterwards."""
+    os.mkfifo(tmp_path / "pipe")
+    with pytest.raises(ConfigurationError, match=r"pipe: cannot be written: it is no regular file; expected"):
+        require_writable(tmp_path / "pipe")
+    assert (tmp_path / "pipe").is_fifo()

@@ -63,6 +63,13 @@ def test_a_file_changes_its_base_and_the_command_line_changes_the_file(order, tm
     assert parsed(*first, *second) == expected
 
 
+def test_a_file_can_switch_something_off(tmp_path):
+    """TOML has no null, so its name stands for it, as on the command line."""
+    file = tmp_path / "mine.toml"
+    file.write_text('base = "fast"\nhidden_units = "null"\n')
+    assert parsed("--recipe", str(file)).hidden_units is None
+
+
 def test_an_unchanged_recipe_is_itself():
     """Without changes the recipe is the recommended one, to the last field."""
     assert {name: resolved_recipe(name, None, {}) for name in RECIPES} == RECIPES

@@ -14,7 +14,7 @@ from dcgan.errors import ConfigurationError, DataError, DeviceError, TrainingDiv
 from dcgan.images import read_png
 from dcgan.recipe import RECIPES
 from flows.cli import main
-from flows.train import dcgan
+from flows.train import after_signal, dcgan
 from tasks.context import open_context
 from tasks.results import Summary
 from tasks.settings import read_settings
@@ -231,3 +231,10 @@ def test_a_seed_of_null_is_derived_from_the_flow_run(small_folder, tmp_path):
     assert main(["train", *arguments, "--device", "cpu", "--summary", str(file)]) == 0
     summary = Summary.model_validate_json(file.read_text())
     assert summary.seed == flow_run_of(summary).id.int % 2**31
+
+
+@pytest.mark.parametrize(("changed", "same"), [({}, True), ({"seed": None}, False), ({"resume": "never"}, False)])
+def test_what_an_interrupted_user_is_told(changed, same):
+    """The same command resumes only where it trains the same again."""
+    assert ("the same command resumes from there" in after_signal(**changed)) is same
+    assert ("--resume with the run's id" in after_signal(**changed)) is not same

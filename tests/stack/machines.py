@@ -12,7 +12,7 @@ from urllib.parse import urlsplit
 
 from operations.servers import LOOPBACK, worker_command
 from operations.supervisor import Role, Service, Supervisor
-from tests.service_stack import CHECKOUT, ServiceStack, wait_until
+from tests.service_stack import ServiceStack, wait_until
 
 ADDRESSES = ("PREFECT_API_URL", "MLFLOW_TRACKING_URI", "DCGAN_SWEEPS_URI")
 

@@ -10,6 +10,7 @@ import pytest
 from mlflow import MlflowClient
 from sqlalchemy.engine import URL, make_url
 
+from dcgan.files import TEMPORARY_PREFIX
 from tests.service_stack import CHECKOUT, ServiceStack
 from tests.stack.processes import process_of
 
@@ -46,9 +47,11 @@ def test_what_was_saved_can_be_restored(team: ServiceStack, tmp_path: Path) -> N
             options = [f"--dbname=restored_{name}", "--clean", "--if-exists"]
             subprocess.run(["pg_restore", *connection, *options], env=login, stdin=dump, check=True)
     session.close()
+    (saved / "artifacts" / f"{TEMPORARY_PREFIX}1").write_bytes(b"half")  # of a copy that was killed
     other = environment | {"MLFLOW_ARTIFACTS_DESTINATION": "s3://restored/artifacts"}
     copy_bucket(other, "restore", saved)
     copy_bucket(other, "save", again)
+    (saved / "artifacts" / f"{TEMPORARY_PREFIX}1").unlink()
 
     expected = sorted(each["id"] for each in team.find("deployments"))
     assert expected

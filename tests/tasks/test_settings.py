@@ -96,3 +96,13 @@ def test_only_its_user_may_read_the_state_folder(tmp_path):
     """Prefect's and MLflow's databases in it can be read by whoever can enter it."""
     assert start(DCGAN_STATE=str(tmp_path / "state")).returncode == 0
     assert (tmp_path / "state").stat().st_mode & 0o077 == 0
+
+
+def test_a_user_that_does_not_exist_is_named():
+    """A home folder that nobody has is one sentence, before anything is written."""
+    done = start(DCGAN_STATE="~nobody-has-this-name/state")
+    assert done.returncode == 1
+    assert done.stderr == (
+        "error: The setting DCGAN_STATE is unusable: ~nobody-has-this-name/state: there is no user "
+        "nobody-has-this-name; expected another path.\n"
+    )

@@ -91,6 +91,7 @@ def test_what_cannot_be_a_source_is_refused(source, sentence):
         ("s3://key:secret@bucket/x", "s3://***@bucket/x"),
         ("from http://u:secret@a/x and https://v:secret@b/y.", "from http://***@a/x and https://***@b/y."),
         ("/home/me@work/x", "/home/me@work/x"),
+        ("sqlite:////home/me@work/x.db", "sqlite:////home/me@work/x.db"),
     ],
 )
 def test_credentials_are_masked(text, masked):
