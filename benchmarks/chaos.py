@@ -13,6 +13,7 @@ import sys
 import tempfile
 from collections.abc import Iterator
 from dataclasses import asdict
+from datetime import UTC, datetime
 from pathlib import Path
 
 from benchmarks.tables import RESULTS
@@ -39,6 +40,7 @@ def main(arguments: list[str]) -> int:
         print(number, "; ".join(trials[-1].moments), "→", trials[-1].verdict, flush=True)
     trials.append(try_promotion(finished))
     result = {
+        "at": datetime.now(UTC).isoformat(timespec="seconds"),
         "seed": options.seed,
         "epochs": EPOCHS,
         "machine": dict(environment()),

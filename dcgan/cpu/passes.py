@@ -11,7 +11,15 @@ from dcgan.cpu.fourier import DftConv2D, DftConv2DTranspose
 from dcgan.cpu.fused import biased, normalized, rectified
 from dcgan.cpu.patches import GRID, col2im, im2col, paired_matmul, patch_kernel
 from dcgan.model.dropout import SeededDropout, dropout_mask, dropout_scale, shape_of
-from dcgan.model.networks import KerasPasses, hidden_layer
+from dcgan.model.networks import (
+    DISCRIMINATOR_LAYERS,
+    GENERATOR_LAYERS,
+    KerasPasses,
+    hidden_layer,
+    require_layers,
+)
+
+OWN = ("The fast path for processors", "convolution=direct for other networks than dcgan/cpu knows")
 
 
 class FourierPasses(KerasPasses):
@@ -33,6 +41,7 @@ class FourierPasses(KerasPasses):
 
     def generate(self, generator: keras.Model, latents: tf.Tensor) -> tf.Tensor:
         """Return `generator(latents, training=True)`, moving statistics updated; float32 (n, 28, 28, 1)."""
+        require_layers(generator, GENERATOR_LAYERS, *OWN)
         layer = generator.get_layer
         slope = layer("project_relu").negative_slope
         projected = self._cast(latents) @ self._cast(layer("project").kernel)
@@ -66,6 +75,7 @@ class FourierPasses(KerasPasses):
 
 def _after_first_product(discriminator: keras.Model, maps: tf.Tensor, seed: tf.Tensor) -> tf.Tensor:
     """Return the logits, float32 (n, 1), from the patches' product with the first kernel, (49 · n, 256)."""
+    require_layers(discriminator, DISCRIMINATOR_LAYERS, *OWN)
     layer = discriminator.get_layer
     first, second, slope = layer("to_14x14"), layer("to_7x7"), layer("to_14x14_relu").negative_slope
     bias = tf.cast(tf.tile(tf.convert_to_tensor(first.bias), [4]), maps.dtype)  # for each phase

@@ -12,12 +12,13 @@ All layers are stock Keras layers, except for the discriminator's dropout and th
 implementation of `KerasPasses`. Weights have the same names and shapes either way.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 
 import keras
 import tensorflow as tf
 
+from dcgan.errors import ModelError
 from dcgan.model.dropout import SeededDropout
 from dcgan.recipe import CLASSIC, IMAGE_SHAPE, LATENT_SIZE, Precision, Recipe
 from dcgan.rng import layer_seed
@@ -26,6 +27,9 @@ from dcgan.rng import layer_seed
 NEGATIVE_SLOPE = 0.3
 KERNEL_SIZE = 5
 HIDDEN = "hidden"
+# the layers with weights, which code that computes the networks layer by layer has to know
+GENERATOR_LAYERS = ("project", "project_norm", "refine", "refine_norm", "to_14x14", "to_14x14_norm", "to_28x28")
+DISCRIMINATOR_LAYERS = ("to_14x14", "to_7x7", HIDDEN, "logit")
 
 
 class KerasPasses:
@@ -149,6 +153,23 @@ def build_discriminator(
     # float32 also under mixed precision: the loss is computed from these
     logits = dense(1, kernel_initializer=next(initializers), dtype="float32", name="logit")(x)
     return keras.Model([images, dropout_seed], logits, name="discriminator")
+
+
+def require_layers(network: keras.Model, known: Sequence[str], who: str, expected: str) -> None:
+    """Refuse a network with layers that the caller, which computes it layer by layer, would leave out.
+
+    Args:
+        network: The network.
+        known: Names of the layers with weights that the caller computes.
+        who: The caller, as the first words of a sentence.
+        expected: What to do about it.
+
+    Raises:
+        ModelError: The network has other layers.
+    """
+    others = [layer.name for layer in network.layers if layer.name not in known and layer.weights]
+    if others:
+        raise ModelError(f"{who} does not know the {network.name}'s layers {', '.join(others)}; expected {expected}.")
 
 
 def hidden_layer(discriminator: keras.Model) -> keras.layers.Dense | None:

@@ -12,10 +12,19 @@ from collections.abc import Mapping
 import keras
 import numpy as np
 
+from dcgan.errors import ModelError
 from dcgan.images import GRID_SIDE
+from dcgan.model.networks import GENERATOR_LAYERS, require_layers
 from dcgan.report.templates import TEMPLATES, environment
 
-NORMALIZED = ("project", "refine", "to_14x14")  # layers before a batch normalization and a leaky rectifier
+# what the script computes: the shape of each kernel, all but the last before a batch normalization and a rectifier
+KERNELS = {
+    "project": (100, 12544),
+    "refine": (5, 5, 128, 256),
+    "to_14x14": (5, 5, 64, 128),
+    "to_28x28": (5, 5, 1, 64),
+}
+*NORMALIZED, LAST = KERNELS
 DIRECTIONS = 6
 BLOCK = 4  # output channels that the script computes together
 COMPRESSION = 1  # the mantissas' bytes are noise, and those of the exponents are small at any level
@@ -28,7 +37,11 @@ def render_playground(generator: keras.Model, title: str, facts: Mapping[str, st
         generator: The generator, in float32.
         title: Heading of the page.
         facts: Where the generator came from, by name.
+
+    Raises:
+        ModelError: The generator is another network than the page's script computes.
     """
+    _require_known(generator)
     # without a final newline, so that the digest in the page's policy is that of the text between the tags
     script = (TEMPLATES / "playground.js").read_text(encoding="utf-8").strip()
     return (
@@ -58,7 +71,7 @@ def packed_weights(generator: keras.Model) -> str:
     for name in NORMALIZED:
         kernel, bias = _folded(generator, name)
         arrays += [kernel if kernel.ndim == 2 else _blocks(kernel), bias]
-    last = generator.get_layer("to_28x28").get_weights()[0]
+    last = generator.get_layer(LAST).get_weights()[0]
     first = arrays[0]
     values = np.concatenate([array.ravel() for array in (*arrays, last, latent_directions(first))]).astype("<f4")
     planes = values.view(np.uint8).reshape(-1, 4).T.tobytes()
@@ -79,6 +92,16 @@ def latent_directions(kernel: np.ndarray) -> np.ndarray:
     # the sign of a singular vector is arbitrary; fixed, the same weights give the same page
     signs: np.ndarray = np.sign(largest[np.arange(DIRECTIONS), np.abs(largest).argmax(axis=1)])
     return largest * signs[:, None]
+
+
+def _require_known(generator: keras.Model) -> None:
+    expected = "a registration without the page, or a playground.js that computes it"
+    require_layers(generator, GENERATOR_LAYERS, "The playground", expected)
+    for name, known in KERNELS.items():
+        if (shape := generator.get_layer(name).kernel.shape) != known:
+            raise ModelError(
+                f"The playground knows the layer {name} with a kernel {known}, not {shape}; expected {expected}."
+            )
 
 
 def _folded(generator: keras.Model, name: str) -> tuple[np.ndarray, np.ndarray]:

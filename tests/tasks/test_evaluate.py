@@ -1,5 +1,6 @@
 """The evaluation task: side by side with the champion, recorded once, and a verdict that nothing bad passes."""
 
+import re
 from pathlib import Path
 
 import numpy as np
@@ -12,6 +13,7 @@ from dcgan.evaluation.gate import Evaluation
 from tasks.evaluate import evaluate
 from tasks.promote import promote_candidate, promote_version
 from tests.registry import Registry, lookup_generator
+from tests.service_stack import CHECKOUT
 from tracking.tags import MODEL_NAME, REPORT_JSON, REPORT_PAGE
 
 
@@ -214,3 +216,19 @@ def test_an_evaluation_that_is_killed_leaves_no_verdict(in_service, monkeypatch)
     assert in_service.tags(2)["dcgan.verdict_champion"] == "3"
     with pytest.raises(ModelError, match=r"^Version 2 has no verdict"):
         promote_version.fn(in_service.context, 2, force=False)
+
+
+def test_the_documents_example(registry, tmp_path, capsys):
+    """What docs/quality.md shows runs, and prints the two distances and what the gate says."""
+    (example,) = re.findall(r"```python\n(.*?)```", (CHECKOUT / "docs" / "quality.md").read_text(), re.DOTALL)
+    stored = lookup_generator(registry.digits)
+    names = {
+        "folder": registry.dataset.folder,
+        "digest": registry.dataset.digest,
+        "cache": registry.context.settings.classifiers,
+        "generator": lambda latents: np.asarray(stored(latents)),
+    }
+    exec(example, names)  # noqa: S102 - this project's own
+    distances, reason = capsys.readouterr().out.splitlines()
+    assert len(distances.split("±")) == 3
+    assert reason.startswith("There is no champion")

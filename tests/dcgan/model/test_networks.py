@@ -6,8 +6,10 @@ import pytest
 import tensorflow as tf
 
 from dcgan.cpu import FourierPasses
+from dcgan.errors import ModelError
 from dcgan.model.networks import KERAS_PASSES, build_discriminator, build_generator, hidden_layer
 from dcgan.recipe import CLASSIC, IMAGE_SHAPE, LATENT_SIZE
+from dcgan.report.playground import render_playground
 from dcgan.training.step import Gan
 
 NO_SEED = tf.zeros(2, tf.int32)  # nothing is dropped outside training
@@ -200,3 +202,41 @@ def test_classic_optimizers_are_kerases_adam():
     for optimizer in (gan.generator_optimizer, gan.discriminator_optimizer):
         assert isinstance(optimizer, keras.optimizers.Adam)
         assert optimizer.get_config() | {"name": "adam"} == pytest.approx(default)
+
+
+def with_another_layer(network: keras.Model) -> keras.Model:
+    """Return a network with one more layer at its end, as somebody who copies the project may write it."""
+    more = keras.layers.Dense(1, name="mine")
+    return keras.Model(network.inputs, more(network.outputs[0]), name=network.name)
+
+
+@pytest.mark.parametrize("build", [build_generator, build_discriminator])
+def test_the_fast_path_refuses_a_network_that_it_does_not_know(build):
+    """It would train as if the layer were not there; Keras' own passes take any network."""
+    network, latents, images = with_another_layer(build()), tf.zeros([2, 100]), tf.zeros([2, *IMAGE_SHAPE])
+
+    def run(passes):
+        if network.name == "generator":
+            return passes.generate(network, latents)
+        return passes.discriminate_pairs(network, images, images, tf.constant([1, 2]))
+
+    assert run(KERAS_PASSES).shape[0] > 0
+    with pytest.raises(ModelError, match=r"^The fast path for processors does not know the .*'s layers mine; expected"):
+        run(FourierPasses())
+
+
+def test_the_playground_refuses_a_network_that_it_does_not_know():
+    """Its page would show other images than the generator's."""
+    with pytest.raises(ModelError, match=r"^The playground does not know the generator's layers mine; expected"):
+        render_playground(with_another_layer(build_generator()), "title", {})
+
+
+def test_the_playground_refuses_a_layer_of_another_size():
+    """The script has the sizes, too."""
+    generator = build_generator()
+    layers = [layer for layer in generator.layers if layer.name != "to_28x28"]
+    wider = keras.layers.Conv2DTranspose(3, 5, strides=2, padding="same", use_bias=False, name="to_28x28")
+    with pytest.raises(
+        ModelError, match=r"knows the layer to_28x28 with a kernel \(5, 5, 1, 64\), not \(5, 5, 3, 64\)"
+    ):
+        render_playground(keras.Sequential([generator.inputs[0], *layers, wider], name="generator"), "title", {})
