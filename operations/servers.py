@@ -139,7 +139,7 @@ class ServerSettings(Settings):
 
     @property
     def serves_artifacts(self) -> bool:
-        """Whether MLflow's server of this machine keeps artifacts behind itself, as clients elsewhere need it to."""
+        """Whether MLflow's server of this machine serves the artifacts, as clients elsewhere need it to."""
         return self.serve_artifacts or self.listen not in LOOPBACK
 
     @property
