@@ -15,26 +15,27 @@ CORRUPTIONS = ("noisy", "blurred", "untrained")  # shown in Prefect and MLflow; 
 
 
 @flow(name="dcgan-evaluate", flow_run_name="evaluate-{version}")
-def dcgan_evaluate(*, version: Version = "champion", source: Source = "auto") -> Evaluation:
+def dcgan_evaluate(*, version: Version = "champion", source: Source | None = None) -> Evaluation:
     """Evaluate a registered generator beside the champion, and record metrics and verdict. Nothing is promoted.
 
     Args:
         version: Number of the version, or an alias such as champion.
-        source: Source of the digits: auto, bundled, or a folder or URL that has the four IDX files.
+        source: Source of the images to compare with: auto, bundled, or a folder or URL that has the four IDX files;
+            null takes the one that the version was trained on.
     """
     with quiet_imports():
         from dcgan.evaluation.examine import References
         from tasks.context import open_context
         from tasks.download import download
-        from tasks.evaluate import evaluate
+        from tasks.evaluate import evaluate, source_of
         from tasks.prefect_ui import completed
         from tasks.prepare import prepare
         from tasks.promote import promotion_lock
 
     settings = read_settings()
-    files = download(source, settings)
-    dataset = prepare(files, settings)
     context = open_context(settings)
+    files = download(source or source_of(context, version), settings)
+    dataset = prepare(files, settings)
     with promotion_lock(settings):
         evaluation = evaluate(context, version, dataset, References(dataset, settings.classifiers))
     return completed(evaluation, evaluation.sentence)

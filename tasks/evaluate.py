@@ -5,6 +5,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from dcgan.data.dataset import Dataset
+from dcgan.data.idx import MNIST_DIGEST
 from dcgan.evaluation.examine import Examined, Examiner, References
 from dcgan.evaluation.gate import Evaluation
 from dcgan.generation import Generator
@@ -19,7 +20,7 @@ from tracking.metrics import recorded_best_epoch, recorded_curves
 from tracking.registry import Version, aliased, get_description, load_generator, resolve, set_description
 from tracking.runs import artifact_link, artifact_paths, get_run, upload_text, with_relative_links
 from tracking.store import Store
-from tracking.tags import ANIMATION, CHAMPION, MODEL_CARD, MODEL_NAME, PLAYGROUND, REPORT, REPORT_PAGE
+from tracking.tags import ANIMATION, CHAMPION, DATASET_SOURCE, MODEL_CARD, MODEL_NAME, PLAYGROUND, REPORT, REPORT_PAGE
 
 logger = logging.getLogger("dcgan.evaluate")
 
@@ -68,6 +69,16 @@ def evaluate(
             logger.info("The report is %s.", url or f"{REPORT_PAGE} of the MLflow run {version.run_id}")
     publish_evaluation(evaluation, url)
     return evaluation
+
+
+def source_of(context: Context, name: int | str) -> str:
+    """Return the source of the data that a version was trained on; `auto` where it is MNIST's, or not known.
+
+    Raises:
+        ModelError: There is no such version.
+    """
+    version = resolve(context.store, name)
+    return "auto" if version.dataset_digest in (None, MNIST_DIGEST) else version.tags.get(DATASET_SOURCE, "auto")
 
 
 def _update_model_card(store: Store, version: Version, evaluation: Evaluation) -> None:

@@ -77,7 +77,7 @@ def _labeller(context: Context, version: Version) -> Labeller:
     if classifier is None:
         raise ModelError(
             f"There is no classifier to label the images of version {version.number}, whose dataset is not MNIST; "
-            f"expected 'dcgan evaluate --version {version.number} --source SOURCE' with that dataset first."
+            f"expected 'dcgan evaluate --version {version.number}' first, which trains one."
         )
     return lambda images: classifier.extract(images).probabilities.argmax(axis=1).astype(np.uint8)
 

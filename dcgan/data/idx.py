@@ -12,6 +12,7 @@ import gzip
 import hashlib
 import struct
 import zlib
+from collections.abc import Iterable
 from io import BufferedIOBase
 from pathlib import Path
 from typing import Annotated, Literal, NamedTuple
@@ -58,6 +59,14 @@ TEST = SplitFiles(
     ),
 )
 FILES = (*TRAIN, *TEST)
+
+
+def dataset_digest(digests: Iterable[str]) -> str:
+    """Return the digest of a dataset: one SHA-256 over those of its four files, so it depends on the data alone."""
+    return hashlib.sha256("\n".join(digests).encode()).hexdigest()
+
+
+MNIST_DIGEST = dataset_digest(file.sha256 for file in FILES)
 
 
 MAX_BYTES = 1 << 30  # decompressed: 1.3 million images
@@ -220,8 +229,8 @@ class IdxSet(BaseModel):
 
     @property
     def digest(self) -> str:
-        """The dataset digest: one SHA-256 over those of the four files, so it depends on the data alone."""
-        return hashlib.sha256("\n".join(file.sha256 for file in self.files).encode()).hexdigest()
+        """The dataset digest."""
+        return dataset_digest(file.sha256 for file in self.files)
 
 
 def read_idx_folder(folder: Path, source: str) -> IdxSet:

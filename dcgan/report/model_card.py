@@ -5,18 +5,16 @@ far as they say something of a generator of images. MLflow shows it as the versi
 5,000 characters in its databases; the same text is a file of the report.
 """
 
-import hashlib
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 from dcgan.data.dataset import Manifest
-from dcgan.data.idx import FILES
+from dcgan.data.idx import MNIST_DIGEST
 from dcgan.evaluation.gate import Evaluation
 from dcgan.report.render import counted, display_name
 from dcgan.training.checkpoint import Checkpoint
 
-MNIST_DIGEST = hashlib.sha256("\n".join(file.sha256 for file in FILES).encode()).hexdigest()
 METRICS_HEADING = "## Metrics"
 SHOWN = (
     "frechet_distance",

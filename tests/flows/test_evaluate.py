@@ -25,9 +25,10 @@ def test_the_command_prints_metrics_and_verdict(in_service, tmp_path, capsys):
 
 
 def test_the_flow_takes_an_alias_and_returns_the_metrics(in_service):
-    """By default the champion is evaluated."""
-    evaluation = dcgan_evaluate(source=str(in_service.folder))
+    """By default the champion is evaluated, on the data that it was trained on."""
+    evaluation = dcgan_evaluate()
     assert evaluation.candidate == in_service.champion.candidate
+    assert evaluation.same_dataset
 
 
 @pytest.mark.parametrize(

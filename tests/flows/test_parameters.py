@@ -99,7 +99,9 @@ def test_prefects_server_refuses_a_password(name, source):
     assert validate({"source": "https://host/user@x"}, form(name)) == []
     (error,) = validate({"source": source}, form(name))
     assert list(error.path) == ["source"]
-    assert error.validator == "pattern"
+    reasons = {each.validator for each in (error.context or [error])}  # evaluate's source may be null instead
+    assert reasons <= {"pattern", "type"}
+    assert "pattern" in reasons
 
 
 @pytest.mark.parametrize(("value", "version"), [(3, 3), ("3", 3), ("champion", "champion"), ("v-2_x", "v-2_x")])

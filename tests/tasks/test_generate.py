@@ -63,7 +63,7 @@ def test_labels_need_a_classifier(trained, tmp_path):
         generate.fn(trained.context, trained.version, 5, 0, tmp_path / "out.parquet")
     assert str(refusal.value) == (
         f"There is no classifier to label the images of version {trained.version}, whose dataset is not MNIST; "
-        f"expected 'dcgan evaluate --version {trained.version} --source SOURCE' with that dataset first."
+        f"expected 'dcgan evaluate --version {trained.version}' first, which trains one."
     )
     assert list(tmp_path.iterdir()) == []
 

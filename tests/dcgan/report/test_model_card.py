@@ -4,10 +4,11 @@ import numpy as np
 import pytest
 
 from dcgan.data.dataset import COLUMNS, Manifest, SplitManifest
+from dcgan.data.idx import MNIST_DIGEST
 from dcgan.evaluation.gate import Evaluation, VersionMetrics, decide, gate_for
 from dcgan.provenance import Configuration
 from dcgan.recipe import FAST
-from dcgan.report.model_card import MNIST_DIGEST, Links, model_card, with_evaluation
+from dcgan.report.model_card import Links, model_card, with_evaluation
 from dcgan.training.checkpoint import Checkpoint, EpochRecord
 from tests.dcgan.report.conftest import _baselines
 
