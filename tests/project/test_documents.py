@@ -71,6 +71,16 @@ def test_links_resolve() -> None:
     assert broken == []
 
 
+def test_every_page_is_found_from_the_start() -> None:
+    """The site's first page and the README lead to each page of the site, but for the single decisions."""
+    pages = {path.name for path in (CHECKOUT / "docs").glob("*.md")} - {"index.md"}
+    navigation = (CHECKOUT / "mkdocs.yml").read_text()
+    for document in (CHECKOUT / "docs" / "index.md", CHECKOUT / "README.md"):
+        linked = {Path(link.partition("#")[0]).name for link in LINK.findall(document.read_text())}
+        assert pages <= linked, document
+    assert [page for page in pages if f": {page}" not in navigation] == []
+
+
 def test_make_commands_exist() -> None:
     """Every `make …` names targets of the Makefile, and variables that it takes."""
     targets = set(re.findall(r"^([a-z][a-z0-9-]*):", (CHECKOUT / "Makefile").read_text(), flags=re.MULTILINE))
