@@ -39,6 +39,7 @@ def main() -> None:
         if runs.get(name, {}).get("hyperparameters") != hyperparameters:
             with Console().status(f"Training {name}"):
                 runs[name] = summarize(run_once(recipe, seed, STATE))
+    runs = {name: runs[name] for name in (f"{recipe}, seed {seed}" for recipe, seed in RUNS)}
     publish("quality", {"training_runs": runs, "comparison": compare(runs)})
 
 
@@ -83,11 +84,12 @@ def compare(runs: Mapping[str, dict[str, Any]]) -> dict[str, Any]:
     """Return when each run of `fast` passed the best epoch of `classic`, and how its end compares with classic's.
 
     Args:
-        runs: Summaries by name, that of `classic` last.
+        runs: Summaries by name, one of them of `classic`.
     """
-    *fast, (_, classic) = runs.items()
+    (classic,) = (run for run in runs.values() if run["recipe"] == "classic")
+    fast = {name: run for name, run in runs.items() if run["recipe"] == "fast"}
     best = min(classic[DISTANCE])
-    return {"best_epoch_of_classic": best, "fast": {name: _beside(run, classic, best) for name, run in fast}}
+    return {"best_epoch_of_classic": best, "fast": {name: _beside(run, classic, best) for name, run in fast.items()}}
 
 
 def _beside(fast: dict[str, Any], classic: dict[str, Any], best: float) -> dict[str, float | None]:

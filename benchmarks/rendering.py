@@ -20,7 +20,7 @@ from benchmarks.tables import publish
 from benchmarks.worker import CHECKOUT
 from dcgan.data.idx import TRAIN, read_images
 from dcgan.data.parquet import normalise
-from dcgan.images import GRID_SIDE, frame_schedule, image_grid, write_animation
+from dcgan.images import GRID_SIDE, frame_schedule, image_grid, png_bytes, upscaled, write_animation
 
 EPOCHS = 50
 ROUNDS = 3
@@ -54,9 +54,12 @@ def epoch_samples(epochs: int) -> np.ndarray:
 
 
 def animate(samples: np.ndarray, folder: Path) -> Path:
-    """Return the animation of the samples as this project makes it."""
+    """Return the animation of the samples as this project makes it, and a picture of each epoch as it records them."""
     path = folder / "ours.gif"
-    write_animation(path, np.stack([image_grid(images) for images in samples]), list(range(1, len(samples) + 1)))
+    grids = np.stack([image_grid(images) for images in samples])
+    for epoch, grid in enumerate(grids):
+        (folder / f"grid_{epoch:04d}.png").write_bytes(png_bytes(upscaled(grid)))
+    write_animation(path, grids, list(range(1, len(samples) + 1)))
     return path
 
 

@@ -170,8 +170,8 @@ def create_deployments(settings: ServerSettings, project: Path = PROJECT_FILE) -
         check=False,
     )
     if done.returncode:
-        reason = (done.stderr.strip() or done.stdout.strip()).splitlines()[-1]
-        raise DeployError(f"'prefect deploy --all' failed: {reason}")
+        said = (done.stderr.strip() or done.stdout.strip()).splitlines()
+        raise DeployError(f"'prefect deploy --all' failed: {said[-1] if said else f'exit code {done.returncode}'}")
 
 
 def limit_queues(client: SyncPrefectClient, queues: Iterable[tuple[str, str]] = ONE_AT_A_TIME) -> None:

@@ -190,12 +190,19 @@ class ServerSettings(Settings):
             raise ConfigurationError(
                 f"The setting {variable} is {mask_credentials(url)!r}; expected an address like http://HOST:PORT."
             )
-        return Address(url.rstrip("/"), variable, self.listen)
+        address = Address(url.rstrip("/"), variable, self.listen)
+        if variable == "PREFECT_API_URL" and address.is_local and parts.path.rstrip("/") != "/api":
+            raise ConfigurationError(
+                f"The setting {variable} is {mask_credentials(url)!r}; expected the address of the API, as "
+                f"{parts.scheme}://HOST:PORT/api."
+            )
+        return address
 
 
 def local_url(listen: str, port: int) -> str:
     """Return the URL by which clients of this machine reach a server that listens there."""
-    host = LOOPBACK[0] if listen in ALL_INTERFACES else listen
+    # a server that listens at :: answers IPv6 only
+    host = {"0.0.0.0": LOOPBACK[0], "::": LOOPBACK[2]}.get(listen, listen)  # noqa: S104
     return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
 
 
@@ -339,12 +346,19 @@ def require_mlflow_login(settings: ServerSettings) -> None:
     """Check that MLflow's server, if it asks for a password, accepts that of the settings.
 
     Raises:
-        ConfigurationError: The server has stored another password.
+        ConfigurationError: The server has stored another password, or does not answer.
     """
     address = settings.mlflow
     if auth := settings.mlflow_auth:
         url = f"{address.url}/api/2.0/mlflow/experiments/search?max_results=1"
-        if httpx.get(url, auth=auth, timeout=LOGIN_SECONDS).status_code == httpx.codes.UNAUTHORIZED:
+        try:
+            status = httpx.get(url, auth=auth, timeout=LOGIN_SECONDS).status_code
+        except httpx.HTTPError as error:
+            reason = str(error) or type(error).__name__
+            raise ConfigurationError(
+                f"MLflow's server at {address.url} does not answer to a login ({reason}); its log says why."
+            ) from None
+        if status == httpx.codes.UNAUTHORIZED:
             raise ConfigurationError(
                 f"MLflow's server at {address.url} refuses MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD; "
                 f"expected those of its first start, which it keeps in {settings.mlflow_users}."

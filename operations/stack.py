@@ -567,8 +567,8 @@ def _run(command: Sequence[str], environment: Mapping[str, str], what: str, text
     """
     done = subprocess.run(command, env=environment, input=text, capture_output=True, text=True, check=False)  # noqa: S603 - its own
     if done.returncode:
-        reason = (done.stderr.strip() or done.stdout.strip()).splitlines()[-1]
-        raise ConfigurationError(f"{what} failed: {reason}.")
+        said = (done.stderr.strip() or done.stdout.strip()).splitlines()
+        raise ConfigurationError(f"{what} failed: {said[-1] if said else f'exit code {done.returncode}'}.")
 
 
 if __name__ == "__main__":

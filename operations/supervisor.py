@@ -102,6 +102,7 @@ class Supervisor:
         self._stop = stop
         self._grace_seconds = grace_seconds
         self._services: list[Service] = []
+        self._flow_runs: set[psutil.Process] = set()
         logs.mkdir(parents=True, exist_ok=True)
 
     def start(
@@ -151,14 +152,17 @@ class Supervisor:
         """
         with suppress(StopRequestedError):
             while True:
+                self.flow_runs()
                 self._restart_ended()
                 self._check(restarting=True)
                 self._stop.wait(POLL_SECONDS)
 
     def flow_runs(self) -> list[psutil.Process]:
-        """Return the flow runs of the workers."""
+        """Return the flow runs of the workers, also those that a worker left when it died, if they were seen before."""
         workers = [service for service in self._services if service.role is Role.WORKER]
-        return [flow_run for worker in workers for flow_run in worker.children()]
+        children = {flow_run for worker in workers for flow_run in worker.children()}
+        self._flow_runs = children | {each for each in self._flow_runs if each.is_running()}
+        return list(self._flow_runs)
 
     def stop(self) -> None:
         """Stop everything: flow runs first, while there are servers to report to, then workers, servers and stores.
@@ -212,7 +216,7 @@ class Supervisor:
 
 @contextmanager
 def supervised(logs: Path) -> Iterator[Supervisor]:
-    """Yield a supervisor while the body runs, which SIGINT and SIGTERM end; then stop everything that it started.
+    """Yield a supervisor while the body runs, which signals end; then stop everything that it started.
 
     Args:
         logs: The folder of the logs.
@@ -230,12 +234,15 @@ def supervised(logs: Path) -> Iterator[Supervisor]:
 
 @contextmanager
 def stop_on_signals() -> Iterator[Event]:
-    """Yield an event that SIGINT and SIGTERM set while the body runs.
+    """Yield an event that SIGINT, SIGTERM, and SIGHUP of a terminal that is closed set while the body runs.
 
     The handlers also keep child processes from inheriting an ignored SIGINT, which a shell's background jobs have.
     """
     stop = Event()
-    before = {number: signal.signal(number, lambda *_: stop.set()) for number in (signal.SIGINT, signal.SIGTERM)}
+    numbers = [signal.SIGINT, signal.SIGTERM]
+    if signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:  # else nohup has asked to go on
+        numbers.append(signal.SIGHUP)
+    before = {number: signal.signal(number, lambda *_: stop.set()) for number in numbers}
     try:
         yield stop
     finally:

@@ -11,7 +11,7 @@ from prefect.tasks import exponential_backoff
 from pydantic import ValidationError
 
 from dcgan.data.idx import FILES, IdxSet, read_idx_folder
-from dcgan.errors import DataError, mask_credentials
+from dcgan.errors import DataError
 from dcgan.files import atomic_folder, mark_used, remove_leftovers
 from tasks.retries import is_transient
 from tasks.settings import Settings
@@ -175,9 +175,9 @@ def _is_folder(path: Path) -> bool:
 
 
 def _label(source: str) -> str:
-    """Return a source as it may be shown and stored; two spellings of the same source give the same label."""
+    """Return a checked source as it is shown and stored; two spellings of the same source give the same label."""
     if source == "bundled" or (local := local_folder(source)) is None:
-        return mask_credentials(source).rstrip("/")
+        return source.rstrip("/")
     return str(local)
 
 

@@ -183,3 +183,11 @@ def tls_web(tmp_path: Path) -> Iterator[tuple[Web, Path]]:
     server.socket = context.wrap_socket(server.socket, server_side=True, do_handshake_on_connect=False)
     with _served(server, "https") as served:
         yield served, certificate
+
+
+@pytest.fixture
+def nobody() -> Iterator[str]:
+    """Return an address of the loopback where nothing listens: its port is taken and never accepts."""
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        yield f"http://127.0.0.1:{taken.getsockname()[1]}"

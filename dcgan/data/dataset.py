@@ -38,7 +38,7 @@ class Manifest(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     version: Literal[1] = 1
-    source: str = Field(description="Where the data came from, credentials masked")
+    source: str = Field(description="Where the data came from, without credentials")
     digest: Sha256 = Field(description="The dataset digest, which depends on the data and not on these files")
     columns: str = Field(description="Columns and types of both files")
     value_range: tuple[float, float] = Field(default=(-1.0, 1.0), description="Range of the pixels")

@@ -142,8 +142,8 @@ def _at_least(metric: str, name: str, report: QualityReport, limit: float) -> Ch
 def _compare(candidate: QualityReport, champion: QualityReport, margin: float) -> Check:
     """Compare the Fréchet distances, treating the errors of the two estimates as independent.
 
-    They share test images and latents, so the true standard error of the difference is smaller: the gate errs in favour
-    of the champion.
+    The errors are those of drawing the generated images; the test images are taken as they are, so another test set
+    might decide otherwise. Candidate and champion share latents, which the comparison does not make use of.
     """
     here, there = candidate.frechet_distance, champion.frechet_distance
     limit = there.value - margin * math.hypot(here.standard_error, there.standard_error)

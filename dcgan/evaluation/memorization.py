@@ -107,9 +107,20 @@ def prepare_memorization_reference(
     known = check_labels(labels, len(training), "training images")
     rows, distances = nearest_training(test_images, training)
     cells = (distances[known[rows] == cell] for cell in range(CLASSES))
-    # a cell without any test image has no distances of its own, so it takes those of all
-    thresholds = [np.quantile(cell if len(cell) else distances, THRESHOLD_QUANTILE) for cell in cells]
+    pooled = np.quantile(distances, THRESHOLD_QUANTILE)
+    thresholds = [_threshold(cell, pooled) for cell in cells]
     return MemorizationReference(training, known, float(np.median(distances)), np.array(thresholds))
+
+
+def _threshold(distances: np.ndarray, pooled: float) -> float:
+    """Return the threshold of a cell with test images at these distances.
+
+    A few test images in it, as of a class that is rare in the test set, may be no more than badly placed ones of other
+    classes, whose distances are large; the threshold of all test images is a limit then.
+    """
+    if len(distances) * THRESHOLD_QUANTILE >= 1:
+        return float(np.quantile(distances, THRESHOLD_QUANTILE))
+    return float(min(pooled, np.quantile(distances, THRESHOLD_QUANTILE)) if len(distances) else pooled)
 
 
 def measure_memorization(

@@ -86,8 +86,8 @@ unconditional.
 ## Training
 
 Batches of {recipe.batch_size}, Adam with learning rates {recipe.generator_learning_rate:g} (generator) and
-{recipe.discriminator_learning_rate:g} (discriminator), in {recipe.precision}{average}. SHA-256 of all weights:
-`{checkpoint.weights_sha256()}`.
+{recipe.discriminator_learning_rate:g} (discriminator), in {recipe.precision}{average}. SHA-256 of both networks as
+trained to the end: `{checkpoint.weights_sha256()}`.
 
 {METRICS_HEADING}
 

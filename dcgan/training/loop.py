@@ -26,7 +26,7 @@ SECONDS_PER_CALL = 1.0  # how long Python waits for the device: signals and prog
 
 @dataclass(frozen=True)
 class Progress:
-    """How far a training run is, reported after every compiled call."""
+    """How far a training run is, reported after every compiled call; its speed is that of the steps alone."""
 
     epoch: int
     epochs: int
@@ -44,7 +44,7 @@ class Progress:
 
     @property
     def seconds_left(self) -> float | None:
-        """Estimated time that the remaining steps take; None while no speed has been measured."""
+        """Estimated time that the remaining steps take, without evaluations; None while no speed has been measured."""
         if not self.images_per_second:
             return None
         steps = (self.epochs - self.epoch + 1) * self.steps_per_epoch - self.step
@@ -81,7 +81,7 @@ def train(
     Args:
         configuration: Recipe, seed and the dataset's digest.
         images: Training images, float32 (n, 28, 28, 1) in [-1, 1], or a file of them, of which no more than the
-            recipe's `shuffle_buffer_images` are in memory at a time.
+            recipe's `shuffle_buffer_images`, or one row group, and what a batch lacked are in memory at a time.
         start: The state to resume from; the bits after it are those of an uninterrupted training run.
         device: `auto`, `cpu` or `gpu`.
         evaluate: Returns the metrics of the EMA generator; called every `evaluate_every` epochs and at the end.
@@ -89,7 +89,7 @@ def train(
 
     Raises:
         DataError: A batch is larger than the data, or the file is damaged.
-        TrainingDivergedError: A loss or a weight is not finite; the epoch is not reported.
+        TrainingDivergedError: A loss, a weight or an image is not finite; the epoch is not reported.
         CheckpointError: `start` has other arrays than this model.
         DeviceError: The device does not exist.
     """
@@ -108,7 +108,9 @@ def train(
         arrays = gan.state()
         _require_finite_state(arrays, epoch)
         generator = ema.generator(arrays)
-        grid = image_grid(np.asarray(generator(latents, training=False)))
+        samples = np.asarray(generator(latents, training=False))
+        _require_finite_images(samples, epoch)
+        grid = image_grid(samples)
         evaluated = _timed(evaluate, generator) if evaluate and _is_due(recipe, epoch) else {}
         seconds, record = clock.finish(epoch, data.steps_per_epoch, recipe.batch_size, step_metrics, evaluated)
         history.append((record, grid))
@@ -199,6 +201,15 @@ def _require_finite_state(arrays: Mapping[str, np.ndarray], epoch: int) -> None:
                 f"The state's {name} is not finite after epoch {epoch}; "
                 "expected finite numbers: lower the learning rates or use float32."
             )
+
+
+def _require_finite_images(images: np.ndarray, epoch: int) -> None:
+    """Raise for images that are not finite, which weights that are huge and finite can give."""
+    if not np.isfinite(images).all():
+        raise TrainingDivergedError(
+            f"The generated images are not finite after epoch {epoch}; "
+            "expected finite numbers: lower the learning rates or use float32."
+        )
 
 
 class _EpochClock:

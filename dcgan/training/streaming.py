@@ -147,7 +147,7 @@ def chunk_plans(
         epoch: Number of the epoch, from 1.
         group_rows: Rows of each row group; empty ones are skipped.
         batch_size: Rows per batch.
-        shuffle_buffer_images: About how many rows a chunk adds; with row groups of equal size, at most.
+        shuffle_buffer_images: The most rows that a chunk adds, but for a single row group that is larger.
     """
     draw = numpy_generator(seed, Stream.ORDER, epoch)
     sizes = np.asarray(group_rows)
@@ -169,4 +169,5 @@ def max_chunk_rows(group_rows: Sequence[int] | np.ndarray, batch_size: int, shuf
 
 
 def _chunk_count(sizes: np.ndarray, shuffle_buffer_images: int) -> int:
-    return int(min(-(-sizes.sum() // shuffle_buffer_images), np.count_nonzero(sizes)))
+    groups_per_chunk = max(1, shuffle_buffer_images // int(sizes.max()))
+    return -(-int(np.count_nonzero(sizes)) // groups_per_chunk)

@@ -11,24 +11,6 @@ from dcgan.recipe import CLASSIC, FAST, IMAGE_SHAPE, LATENT_SIZE, RECIPES, SMOKE
 MNIST_ROWS = 60_000
 
 
-def test_classic_is_the_seed():
-    """Every hyperparameter of `classic` is the seed article's, or Keras' default where it has none."""
-    seed = {
-        "name": "classic",
-        "epochs": 50,
-        "batch_size": 256,
-        "generator_learning_rate": 1e-4,
-        "discriminator_learning_rate": 1e-4,
-        "beta_1": 0.9,
-        "beta_2": 0.999,
-        "checkpoint_every": 15,
-        "max_images": None,
-        "precision": "float32",
-    }
-    values = CLASSIC.model_dump()
-    assert {name: values[name] for name in seed} == seed
-
-
 def test_the_seeds_shapes():
     """Latents have 100 numbers, images 28 × 28 pixels of one channel."""
     assert (LATENT_SIZE, IMAGE_SHAPE) == (100, (28, 28, 1))

@@ -5,6 +5,7 @@ import re
 import shutil
 import subprocess
 from configparser import ConfigParser
+from ipaddress import ip_address, ip_network
 from pathlib import Path
 from typing import Any
 
@@ -100,14 +101,26 @@ def test_every_mounted_file_exists(name: str) -> None:
 
 
 def test_both_servers_of_prefect_are_the_same() -> None:
-    """The two API servers differ only in what they wait for, and both wait for the migration."""
+    """The two API servers differ only in their address and what they wait for, and both wait for the migration."""
     first, second = (dict(SERVICES[f"prefect-{number}"]) for number in (1, 2))
+    assert first.pop("networks") != second.pop("networks")
     assert second.pop("depends_on").keys() - first.pop("depends_on").keys() == {"prefect-1"}
     assert first == second
     for name in ("prefect-1", "prefect-2", "prefect-services"):
         assert "prefect-migration" in SERVICES[name]["depends_on"]
         assert SERVICES[name]["environment"] == SERVICES["prefect-migration"]["environment"]
     assert "mlflow-preparation" in SERVICES["mlflow"]["depends_on"]
+
+
+def test_servers_behind_the_proxy_keep_their_addresses() -> None:
+    """Nginx looks them up once; Docker gives an address of its own choice from another part of the network only."""
+    (pool,) = COMPOSE["networks"]["default"]["ipam"]["config"]
+    chosen_by_docker, network = ip_network(pool["ip_range"]), ip_network(pool["subnet"])
+    upstreams = ("PREFECT_SERVER_1", "PREFECT_SERVER_2", "MLFLOW_SERVER")
+    names = [SERVICES["proxy"]["environment"][each].partition(":")[0] for each in upstreams]
+    addresses = {ip_address(SERVICES[name]["networks"]["default"]["ipv4_address"]) for name in names}
+    assert len(addresses) == 3
+    assert all(each in network and each not in chosen_by_docker for each in addresses)
 
 
 def module(words: tuple[str, ...]) -> list[str]:

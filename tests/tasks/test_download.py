@@ -35,6 +35,14 @@ def test_the_first_mirror_that_serves_mnist_is_used(web, mnist_folder, downloads
     assert warnings(log) == []
 
 
+def test_sources_with_an_at_sign_are_different_ones(web, small_folder, mnist_folder, downloads):
+    """What follows @ in a path is no server's name, as it would be after a password."""
+    first, second = web.serve("/first@v1", small_folder), web.serve("/second@v1", mnist_folder)
+    one, other = obtain(first, downloads), obtain(second, downloads)
+    assert (one.source, other.source) == (first, second)
+    assert one.digest != other.digest
+
+
 def test_without_network_the_bundled_copy_is_used_and_one_line_says_so(nobody, downloads, log):
     """Mirrors that cannot be reached are asked once each; one line says why the bundled copy is used."""
     check_mnist(obtain("auto", downloads, (f"{nobody}/a", f"{nobody}/b")), "bundled", downloads / "auto")

@@ -74,6 +74,17 @@ def test_a_cell_without_test_images_uses_all_of_them(train_split, test_images):
     assert reference.thresholds[3] == np.quantile(distances, 0.01)
 
 
+@pytest.mark.parametrize("zeros", [1, 2, 3])
+def test_a_class_that_is_rare_in_the_test_set_rejects_no_honest_image(train_split, zeros):
+    """The few test images near to its training images are other digits, badly placed: their distances say nothing."""
+    images, labels = train_split
+    known, seen, unseen = slice(5000), slice(6000, 9000), slice(10_000, 12_000)
+    zero = labels[seen] == 0
+    tested = np.concatenate([images[seen][~zero], images[seen][zero][:zeros]])
+    reference = prepare_memorization_reference(images[known], labels[known], tested)
+    assert measure_memorization(images[unseen], reference).memorized.value < 0.02
+
+
 def test_labels_are_needed(train_split, test_images):
     """Without labels there are no cells."""
     with pytest.raises(DataError, match="The training images have no labels; expected one label from 0 to 9 for each"):

@@ -35,3 +35,13 @@ def test_rate_falls_linearly():
 def test_rate_is_constant_unless_the_recipe_says_so():
     """`classic` keeps its learning rate."""
     assert float(adam(1e-4, CLASSIC, 100, "adam").learning_rate) == pytest.approx(1e-4)
+
+
+def test_rate_decays_from_the_recipes_fraction_on():
+    """With decay from the half of ten steps on, the rate is constant for five steps and zero after the tenth."""
+    optimizer = adam(1e-3, CLASSIC.changed({"decay_start": 0.5}), 10, "adam")
+    rates = []
+    for step in (0, 5, 7, 10):
+        optimizer.iterations.assign(step)
+        rates.append(float(optimizer.learning_rate))
+    assert rates == pytest.approx([1e-3, 1e-3, 6e-4, 0])

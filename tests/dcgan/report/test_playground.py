@@ -19,6 +19,7 @@ from dcgan.images import to_uint8
 from dcgan.model.networks import build_generator
 from dcgan.report.playground import latent_directions, packed_weights, render_playground
 from dcgan.rng import fixed_latents
+from tests.service_stack import wait_until
 from tests.web import Web, respond
 
 LATENTS = fixed_latents(4, 3, 100)
@@ -206,8 +207,10 @@ def test_interpolation_ends_at_the_other_sample(opened):
     expect(opened.locator("#caption")).to_have_text("Sample 1 of seed 0, 100 % of the way to sample 9")
     other = pixels(opened, ".samples label:nth-child(9) canvas")
     assert np.abs(pixels(opened, "#image").astype(int) - other).max() <= 1
-    opened.wait_for_timeout(2000)
-    assert np.abs(pixels(opened, ".strip canvas:last-child").astype(int) - other).max() <= 1
+    wait_until(
+        "the end of the strip",
+        lambda: np.abs(pixels(opened, ".strip canvas:last-child").astype(int) - other).max() <= 1,
+    )
     first = pixels(opened, ".samples label:first-child canvas")
     np.testing.assert_array_equal(pixels(opened, ".strip canvas:first-child"), first)
     assert opened.locator("#target option:checked").inner_text() == "9"

@@ -294,3 +294,19 @@ def test_state_of_another_model_is_refused(reports, images):
     for arrays, said in ((renamed, f"{name}, other"), (reshaped, name)):
         with pytest.raises(CheckpointError, match=said):
             next(train(CONFIGURATION, images, dataclasses.replace(whole, arrays=arrays)))
+
+
+def test_evaluations_come_when_they_are_due(images):
+    """Every second epoch, and the last one; the others have no metrics of an evaluation."""
+    changed = RECIPE.changed({"evaluate_every": 2})
+    configuration = CONFIGURATION.model_copy(update={"recipe": changed})
+    reports = train(configuration, images, evaluate=lambda _: {"frechet_distance": 1.0})
+    assert ["frechet_distance" in report.record.metrics for report in reports] == [False, True, True]
+
+
+def test_images_that_are_not_finite_end_the_run(images):
+    """Weights can be huge and still finite; the images are not, and a grid of them would be black."""
+    changes = {"generator_learning_rate": 1e25, "ema_half_life_images": None, "max_images": BATCH, "epochs": 1}
+    configuration = CONFIGURATION.model_copy(update={"recipe": RECIPE.changed(changes)})
+    with pytest.raises(TrainingDivergedError, match=r"^The generated images are not finite after epoch 1; expected"):
+        list(train(configuration, images))
