@@ -21,6 +21,7 @@ from operations.command import print_line
 from tasks.settings import CHECKOUT
 
 POLL_SECONDS = 0.2
+LOOK_SECONDS = 5.0  # between looks at the workers' flow runs, each of which reads all of the machine's processes
 GRACE_SECONDS = 30.0  # between SIGTERM and SIGKILL, as Prefect gives its flow runs
 FIRST_DELAY_SECONDS, LAST_DELAY_SECONDS = (
     1.0,
@@ -150,9 +151,12 @@ class Supervisor:
         Raises:
             ProcessError: Another process ended.
         """
+        looked = -LOOK_SECONDS
         with suppress(StopRequestedError):
             while True:
-                self.flow_runs()
+                if time.monotonic() - looked > LOOK_SECONDS:
+                    self.flow_runs()  # remembers them, should a worker die
+                    looked = time.monotonic()
                 self._restart_ended()
                 self._check(restarting=True)
                 self._stop.wait(POLL_SECONDS)

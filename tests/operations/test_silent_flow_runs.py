@@ -1,4 +1,4 @@
-"""The automations on a real Prefect server: what is silent has crashed, what only waits has not, and what never begins."""
+"""The automations on a real server: what is silent has crashed, what waits has not, what never begins may again."""
 
 import time
 from collections.abc import Iterator

@@ -159,6 +159,29 @@ def test_flow_runs_end_before_their_worker(supervisor: Supervisor, tmp_path: Pat
     assert worker.session() == []
 
 
+def test_flow_runs_of_a_worker_that_died_are_stopped(supervisor: Supervisor, tmp_path: Path) -> None:
+    """They are in sessions of their own and have no parent any more."""
+    saved = tmp_path / "saved"
+    worker = start(supervisor, WORKER, str(saved), FLOW_RUN, role=Role.WORKER)
+    (flow_run,) = supervisor.flow_runs()
+    worker.process.kill()
+    worker.process.wait()
+    supervisor.stop()
+    assert saved.read_text() == "saved"
+    assert not flow_run.is_running()
+
+
+def test_nohup_outlives_the_terminal() -> None:
+    """Whoever ignores SIGHUP goes on when the terminal is closed."""
+    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    try:
+        with stop_on_signals() as stop:
+            psutil.Process().send_signal(signal.SIGHUP)
+            assert not stop.wait(0.5)
+    finally:
+        signal.signal(signal.SIGHUP, before)
+
+
 def test_processes_get_sigint_although_the_shell_ignores_it(supervisor: Supervisor) -> None:
     """A shell's background jobs ignore SIGINT; Prefect's worker, which ends by SIGINT, must not inherit that."""
     before = signal.signal(signal.SIGINT, signal.SIG_IGN)
@@ -171,9 +194,9 @@ def test_processes_get_sigint_although_the_shell_ignores_it(supervisor: Supervis
         signal.signal(signal.SIGINT, before)
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
 def test_signals_request_to_stop(number: signal.Signals) -> None:
-    """Either signal sets the event, and the previous handlers come back."""
+    """Each signal sets the event, and the previous handlers come back."""
     before = signal.getsignal(number)
     with stop_on_signals() as stop:
         psutil.Process().send_signal(number)
