@@ -5,15 +5,20 @@ import socket
 import socketserver
 import ssl
 import struct
-import subprocess
 import threading
 from collections import defaultdict
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from ipaddress import ip_address
 from pathlib import Path
 
 import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 
 Answer = Callable[[socket.socket], None]
 
@@ -145,12 +150,23 @@ def no_proxy(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def make_certificate(folder: Path) -> tuple[Path, Path]:
     """Return a certificate for 127.0.0.1 that only who is told to trusts, and its key."""
-    certificate, key = folder / "certificate.pem", folder / "key.pem"
-    options = ("-nodes", "-days", "1", "-newkey", "rsa:2048", "-subj", "/CN=127.0.0.1")
-    names = ("-addext", "subjectAltName=IP:127.0.0.1")
-    files = ("-keyout", str(key), "-out", str(certificate))
-    subprocess.run(["openssl", "req", "-x509", *options, *names, *files], check=True, capture_output=True)
-    return certificate, key
+    key = ec.generate_private_key(ec.SECP256R1())
+    name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "127.0.0.1")])
+    public, now, day = key.public_key(), datetime.now(UTC), timedelta(days=1)
+    builder = x509.CertificateBuilder(name, name, public, x509.random_serial_number(), now - day, now + day)
+    for extension, critical in (
+        (x509.SubjectAlternativeName([x509.IPAddress(ip_address("127.0.0.1"))]), False),
+        # it is its own authority, and what Python 3.13 expects of one
+        (x509.BasicConstraints(ca=True, path_length=None), True),
+        (x509.KeyUsage(True, False, False, False, False, True, False, False, False), True),
+        (x509.SubjectKeyIdentifier.from_public_key(public), False),
+        (x509.AuthorityKeyIdentifier.from_issuer_public_key(public), False),
+    ):
+        builder = builder.add_extension(extension, critical=critical)
+    certificate_file, key_file = folder / "certificate.pem", folder / "key.pem"
+    certificate_file.write_bytes(builder.sign(key, hashes.SHA256()).public_bytes(Encoding.PEM))
+    key_file.write_bytes(key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()))
+    return certificate_file, key_file
 
 
 @contextmanager
