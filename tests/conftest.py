@@ -33,9 +33,9 @@ with quiet_imports():
 pytest_plugins = [
     "tests.checkpoints",
     "tests.downloads",
+    "tests.service_stack",  # before those that import it, or its assertions would not be rewritten
     "tests.pipeline",
     "tests.registry",
-    "tests.service_stack",
     "tests.web",
 ]
 
