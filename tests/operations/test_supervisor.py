@@ -197,8 +197,11 @@ def test_processes_get_sigint_although_the_shell_ignores_it(supervisor: Supervis
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
 def test_signals_request_to_stop(number: signal.Signals) -> None:
     """Each signal sets the event, and the previous handlers come back."""
-    before = signal.getsignal(number)
-    with stop_on_signals() as stop:
-        psutil.Process().send_signal(number)
-        assert stop.wait(30)
-    assert signal.getsignal(number) == before
+    inherited = signal.signal(number, signal.SIG_DFL)  # nohup's is to ignore SIGHUP
+    try:
+        with stop_on_signals() as stop:
+            psutil.Process().send_signal(number)
+            assert stop.wait(30)
+        assert signal.getsignal(number) == signal.SIG_DFL
+    finally:
+        signal.signal(number, inherited)
