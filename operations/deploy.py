@@ -164,7 +164,9 @@ def create_deployments(settings: ServerSettings, project: Path = PROJECT_FILE) -
     done = subprocess.run(  # noqa: S603 - Prefect's own command line
         [sys.executable, "-m", "prefect", "--no-prompt", "deploy", "--all", "--prefect-file", str(project)],
         cwd=CHECKOUT,
-        env={**os.environ, "PREFECT_API_URL": settings.prefect.url},
+        # without the folder of this machine, which Prefect would write into the deployments instead of the variable
+        env={name: value for name, value in os.environ.items() if name != "DCGAN_HOME"}
+        | {"PREFECT_API_URL": settings.prefect.url},
         capture_output=True,
         text=True,
         check=False,

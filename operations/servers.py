@@ -21,7 +21,7 @@ from prefect.client.orchestration import SyncPrefectClient
 from pydantic import Field, SecretStr
 
 from dcgan.errors import ConfigurationError, mask_credentials
-from tasks.settings import Settings
+from tasks.settings import CHECKOUT, Settings
 from tracking.artifact_addresses import are_in_folder
 
 LOOPBACK = ("127.0.0.1", "localhost", "::1")
@@ -278,6 +278,7 @@ def worker_command(pool: str, name: str) -> list[str]:
 def worker_environment(settings: ServerSettings) -> dict[str, str]:
     """Return the environment of workers, which flow runs inherit."""
     defaults = {
+        "DCGAN_HOME": str(CHECKOUT),  # the working directory that prefect.yaml's pull step sets
         "PREFECT_WORKER_QUERY_SECONDS": "2",
         "PREFECT_SERVER_UI_V2_ENABLED": "false",  # its pages try to contact Amplitude, analytics on or off
         "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false",

@@ -1,5 +1,6 @@
 """`dcgan worker`: run a Prefect worker of type `process`, one flow run at a time."""
 
+import os
 import sys
 import warnings
 from argparse import ArgumentParser
@@ -7,6 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 from prefect.cli import app
 from prefect.workers.process import ProcessWorker
+
+from tasks.settings import CHECKOUT
 
 if TYPE_CHECKING:
     from prefect.client.schemas.objects import FlowRun
@@ -51,6 +54,7 @@ def start(worker_type: str, arguments: list[str]) -> int:
     parser.add_argument("--name", help="Name that Prefect's pages show; by default one that Prefect invents")
     parser.add_argument("--with-healthcheck", action="store_true", help="Answer /health at port 8080 of 127.0.0.1")
     options = parser.parse_args(arguments)
+    os.environ.setdefault("DCGAN_HOME", str(CHECKOUT))  # the working directory that prefect.yaml's pull step sets
     # Prefect's command line reads sys.argv and nothing else
     sys.argv[1:] = [
         *("worker", "start", "--type", worker_type, "--limit", "1", "--pool", options.pool),

@@ -154,7 +154,6 @@ def set_default_environment() -> None:
     _move_credentials()
     defaults = {
         "PREFECT_HOME": str(root / "prefect"),
-        "DCGAN_HOME": str(CHECKOUT),  # the working directory of flow runs: prefect.yaml's pull step sets it
         "PREFECT_FLOWS_HEARTBEAT_FREQUENCY": "30",  # automations.yaml relies on it
         "PREFECT_LOGGING_EXTRA_LOGGERS": "dcgan",
         "PREFECT_WORKER_WEBSERVER_HOST": "127.0.0.1",  # of a worker's health check, else it listens everywhere

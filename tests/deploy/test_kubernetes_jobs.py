@@ -200,6 +200,7 @@ def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
     }
     with prefect_api(folder, **server) as (_, url), KubernetesApi() as api:
         environment = {**os.environ, "PREFECT_API_URL": url, "PREFECT_API_AUTH_STRING": PASSWORD}
+        environment |= {"DCGAN_HOME": "/home/somebody/dcgan"}  # as in a shell after `make env`
         command = [sys.executable, "-m", "flows.cli", "deploy", "--kubernetes"]
         subprocess.run(command, cwd=CHECKOUT, env=environment, check=True)
         with SyncPrefectClient(url, auth_string=PASSWORD) as client, worker(url, api, folder) as health:
@@ -224,6 +225,10 @@ def test_every_deployment_is_on_the_pool(cluster: Cluster) -> None:
     names = {each["name"] for each in yaml.safe_load(PROJECT_FILE.read_text())["deployments"]}
     assert {each.name for each in deployments} == names
     assert {each.work_pool_name for each in deployments} == {KUBERNETES.name}
+    for deployment in deployments:  # the folder is that of whatever runs it, not of who deployed
+        assert deployment.pull_steps == [
+            {"prefect.deployments.steps.set_working_directory": {"directory": "{{ $DCGAN_HOME }}"}}
+        ]
     pool = cluster.client.read_work_pool(KUBERNETES.name)
     assert pool.type == "kubernetes"
     assert pool.base_job_template["job_configuration"] == TEMPLATE["job_configuration"]
