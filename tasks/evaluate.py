@@ -42,8 +42,8 @@ def evaluate(
     Args:
         context: Settings and store.
         name: Number or alias of the version.
-        dataset: The prepared dataset whose test half is the reference.
-        references: Its test half in the features of both classifiers.
+        dataset: The prepared dataset whose test images are the reference.
+        references: Its test images in the features of both classifiers.
         again: False reuses a recorded verdict, if it compares with the current champion.
         lease: The lease on the training run that asks for it.
 
