@@ -66,6 +66,7 @@ def variants() -> list[Variant]:
         Variant("PyTorch", "torch_port", {}, torch, ("cuda",)),
         Variant("PyTorch" + BFLOAT16, "torch_port", {}, torch, ("cuda", "bfloat16")),
         Variant(MATRIX_PRODUCT, "matrix_product", {}),
+        Variant(MATRIX_PRODUCT + BFLOAT16, "matrix_product", {}, arguments=("bfloat16",)),
     ]
     return [variant for variant in found if Path(variant.python).exists()]
 

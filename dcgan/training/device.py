@@ -29,8 +29,8 @@ class Devices:
         kind: Kind of the devices.
         names: TensorFlow's names of the devices.
         strategy: Places the variables, and runs the step on each device.
-        xla: Whether XLA compiles the step. On a GPU a step is hundreds of small kernels, which it fuses; on a processor
-            it is no faster, and it cannot compile the sums over several devices.
+        xla: Whether XLA compiles the steps. On a GPU a step is hundreds of small kernels, which it fuses and starts
+            without TensorFlow; on a processor it is no faster, and it cannot compile the sums over several devices.
     """
 
     kind: DeviceKind

@@ -1,6 +1,6 @@
 """The adversarial training step: both networks, both optimizers, and a compiled function that runs many steps."""
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from itertools import chain
 from typing import NamedTuple
 
@@ -17,6 +17,8 @@ from dcgan.model.replicas import local_shard
 from dcgan.recipe import LATENT_SIZE, PENALTY_INTERVAL, DeviceChoice, Precision, Recipe
 from dcgan.rng import Stream
 from dcgan.training.device import choose_devices, choose_passes
+
+XLA_STEPS = 128  # of one call of the function that XLA compiles, which it does anew for every other number
 
 
 class StepMetrics(NamedTuple):
@@ -66,10 +68,15 @@ class Gan:
             self.discriminator_optimizer.build(self.discriminator.trainable_variables)
             self._ema = _copies(self.generator) if recipe.ema_half_life_images else []
             self._images = tf.Variable(images, trainable=False)
-        self._update = tf.function(self._step, jit_compile=True, autograph=False) if self.devices.xla else self._step
         # AutoGraph is off: what it rewrites depends on the versions of Python and of the packages it parses with
-        orders = tf.TensorSpec([None, recipe.batch_size], tf.int32)
-        self._run = tf.function(self._run_steps, input_signature=[orders, tf.TensorSpec([], tf.int32)], autograph=False)
+        scalar, batch = tf.TensorSpec([], tf.int32), [recipe.batch_size]
+        order, padded = (tf.TensorSpec([steps, *batch], tf.int32) for steps in (None, XLA_STEPS))
+        latents = tf.TensorSpec([XLA_STEPS, *batch, LATENT_SIZE], tf.float32)
+        self._run = tf.function(self._run_steps, input_signature=[order, scalar], autograph=False)
+        self._draw_latents = tf.function(self._latents_of_steps, input_signature=[scalar], autograph=False)
+        self._run_compiled = tf.function(
+            self._run_padded, input_signature=[padded, latents, scalar, scalar], autograph=False, jit_compile=True
+        )
         self._generate = tf.function(
             self._inference, input_signature=[tf.TensorSpec([None, LATENT_SIZE], tf.float32)], autograph=False
         )
@@ -89,14 +96,22 @@ class Gan:
             filled += len(images)
 
     def run(self, order: np.ndarray, first_step: int) -> StepMetrics:
-        """Train on batches in one compiled call.
+        """Train on batches in one compiled call, or in several of XLA_STEPS.
 
         Args:
             order: Rows of the images of each batch, int32 (steps, batch_size).
             first_step: Number of the first step since the training run began, from 0; all randomness derives from it.
         """
-        metrics = self._run(tf.constant(order), tf.constant(first_step, tf.int32))
-        return StepMetrics(*(metric.numpy() for metric in metrics))
+        if not self.devices.xla:
+            return StepMetrics(*(metric.numpy() for metric in self._run(order, first_step)))
+        parts = []
+        for done in range(0, len(order), XLA_STEPS):
+            rows = order[done : done + XLA_STEPS]
+            padded = np.pad(rows, [(0, XLA_STEPS - len(rows)), (0, 0)])
+            first = first_step + done
+            metrics = self._run_compiled(padded, self._draw_latents(first), first, len(rows))
+            parts.append([metric.numpy()[: len(rows)] for metric in metrics])
+        return StepMetrics(*(np.concatenate(metric) for metric in zip(*parts, strict=True)))
 
     def generate(self, latents: np.ndarray) -> np.ndarray:
         """Return images float32 (n, 28, 28, 1) for latents float32 (n, 100); batch statistics stay unchanged."""
@@ -137,24 +152,64 @@ class Gan:
         return self.generator(latents, training=False)
 
     def _run_steps(self, order: tf.Tensor, first_step: tf.Tensor) -> list[tf.Tensor]:
-        strategy = self.devices.strategy
         steps = tf.shape(order)[0]
+        return self._repeat(lambda index: (order[index], first_step + index), self._draw_and_step, steps, steps)
+
+    def _run_padded(
+        self, order: tf.Tensor, latents: tf.Tensor, first_step: tf.Tensor, steps: tf.Tensor
+    ) -> list[tf.Tensor]:
+        """Take the first `steps` of XLA_STEPS steps; the metrics of the others are zeros."""
+
+        def arguments(index: tf.Tensor) -> tuple[tf.Tensor, ...]:
+            return tf.gather(self._images, order[index]), latents[index], first_step + index
+
+        return self._repeat(arguments, self._step, steps, XLA_STEPS)
+
+    def _repeat(
+        self,
+        arguments: Callable[[tf.Tensor], tuple[tf.Tensor, ...]],
+        step: Callable[..., list[tf.Tensor]],
+        steps: tf.Tensor,
+        size: tf.Tensor | int,
+    ) -> list[tf.Tensor]:
+        """Take steps on every device, and return each metric of all of them, float32 (size,).
+
+        Args:
+            arguments: Returns the arguments of a step, given its index from 0.
+            step: Takes a step on one device, and returns its share of each metric.
+            steps: Number of steps.
+            size: Length of the metrics, no less than the number of steps.
+        """
+        strategy = self.devices.strategy
 
         def run_step(index: tf.Tensor, histories: list[tf.TensorArray]) -> tuple[tf.Tensor, list[tf.TensorArray]]:
-            shares = strategy.run(self._draw_and_update, args=(order[index], first_step + index))
+            shares = strategy.run(step, args=arguments(index))
             metrics = [strategy.reduce(tf.distribute.ReduceOp.SUM, share, axis=None) for share in shares]
             return index + 1, [history.write(index, m) for history, m in zip(histories, metrics, strict=True)]
 
-        histories = [tf.TensorArray(tf.float32, steps) for _ in StepMetrics._fields]
+        histories = [tf.TensorArray(tf.float32, size) for _ in StepMetrics._fields]
         # one step at a time: the steps depend on one another through the variables
         _, histories = tf.while_loop(
             lambda index, _: index < steps, run_step, [tf.constant(0), histories], parallel_iterations=1
         )
         return [history.stack() for history in histories]
 
-    def _draw_and_update(self, rows: tf.Tensor, step: tf.Tensor) -> list[tf.Tensor]:
-        images, latents = self._draw(rows, step)  # XLA would make other latents of the seed
-        return self._update(images, latents, step)
+    def _draw_and_step(self, rows: tf.Tensor, step: tf.Tensor) -> list[tf.Tensor]:
+        """Take a step on this device's shard of the step's real images and latents."""
+        size = self.recipe.batch_size // len(self.devices.names)
+        latents = local_shard(lambda shape: self._latents(shape, step), [size, LATENT_SIZE], batch_axis=0)
+        images = tf.gather(self._images, local_shard(lambda _: rows, [size], batch_axis=0))
+        return self._step(images, latents, step)
+
+    def _latents_of_steps(self, first_step: tf.Tensor) -> tf.Tensor:
+        """Return the latents of XLA_STEPS steps, drawn on the processor: XLA would make other floats of the seed."""
+        shape = [self.recipe.batch_size, LATENT_SIZE]
+        with tf.device("cpu"):
+            steps = first_step + tf.range(XLA_STEPS)
+            return tf.map_fn(lambda step: self._latents(shape, step), steps, fn_output_signature=tf.float32)
+
+    def _latents(self, shape: list[int], step: tf.Tensor) -> tf.Tensor:
+        return tf.random.stateless_normal(shape, self._seed(Stream.LATENTS, step), alg="philox")
 
     def _step(self, images: tf.Tensor, latents: tf.Tensor, step: tf.Tensor) -> list[tf.Tensor]:
         """Update both networks on one device, from gradients that are both taken before either update.
@@ -213,15 +268,6 @@ class Gan:
                 average.assign_add((1 - kept) * (weight - average))
 
         tf.cond((step + 1) % EMA_INTERVAL == 0, move, lambda: None)
-
-    def _draw(self, rows: tf.Tensor, step: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-        """Return this device's shard of the step's real images and latents."""
-        size = self.recipe.batch_size // len(self.devices.names)
-        seed = self._seed(Stream.LATENTS, step)
-        latents = local_shard(
-            lambda shape: tf.random.stateless_normal(shape, seed, alg="philox"), [size, LATENT_SIZE], batch_axis=0
-        )
-        return tf.gather(self._images, local_shard(lambda _: rows, [size], batch_axis=0)), latents
 
     def _seed(self, stream: Stream, step: tf.Tensor) -> tf.Tensor:
         return tf.random.experimental.stateless_fold_in([self.seed, int(stream)], step, alg="philox")
