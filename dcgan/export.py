@@ -32,6 +32,9 @@ def export_generator(generator: keras.Model, folder: Path) -> None:
     Both take `latents` float32 (n, 100) and give `images` float32 (n, 28, 28, 1) in [-1, 1], for any n; the signature
     of the SavedModel is `serving_default`. TensorFlow Serving expects `folder` to be a number below the model's own
     folder, and does not read files in it that it does not know.
+
+    Raises:
+        FileExistsError: The folder has any content.
     """
     latents_spec = tf.TensorSpec((None, LATENT_SIZE), tf.float32, name="latents")
 
@@ -41,7 +44,7 @@ def export_generator(generator: keras.Model, folder: Path) -> None:
     archive = keras.export.ExportArchive()
     archive.track(generator)
     archive.add_endpoint("serving_default", serve, input_signature=[latents_spec])
-    with atomic_folder(folder) as temporary:
+    with atomic_folder(folder, overwrite=False) as temporary:
         archive.write_out(temporary, verbose=False)
         (temporary / ONNX_FILE).write_bytes(_onnx_bytes(serve, latents_spec))
 

@@ -41,19 +41,27 @@ def expanded(path: Path) -> Path:
 
 
 @contextmanager
-def exclusive_lock(path: Path, timeout_seconds: float = -1) -> Iterator[None]:
+def exclusive_lock(path: Path, timeout_seconds: float = -1, refusal: str = "") -> Iterator[None]:
     """Let one process at a time run the body; the operating system releases the lock of a process that dies.
 
     Args:
         path: The lock file, which is created where it does not exist and stays.
         timeout_seconds: How long to wait for another process; a negative number waits for ever.
+        refusal: The message of the error.
 
     Raises:
-        filelock.Timeout: Another process still holds the lock after that time.
+        ConfigurationError: Another process still holds the lock after that time.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    with FileLock(path, timeout=timeout_seconds, mode=0o644):
+    lock = FileLock(path, timeout=timeout_seconds, mode=0o644)
+    try:
+        lock.acquire()
+    except Timeout:
+        raise ConfigurationError(refusal or f"{path}: is locked by another process.") from None
+    try:
         yield
+    finally:
+        lock.release()
 
 
 @contextmanager
@@ -82,7 +90,7 @@ def require_writable(path: Path) -> None:
         ConfigurationError: The path is a folder, a device or a pipe, or its parent cannot be created or written.
     """
     if path.exists() and not path.is_file():
-        kind = "a folder" if path.is_dir() else "no regular file"
+        kind = "a folder" if path.is_dir() else "not a regular file"
         raise ConfigurationError(f"{path}: cannot be written: it is {kind}; expected the name of a file.")
     try:
         path.resolve().parent.mkdir(parents=True, exist_ok=True)
@@ -91,10 +99,12 @@ def require_writable(path: Path) -> None:
         temporary.unlink()
     except OSError as error:
         raise ConfigurationError(f"{path}: cannot be written: {error.strerror}.") from None
+    except RuntimeError:  # Python 3.13 raises an OSError
+        raise ConfigurationError(f"{path}: cannot be written: it is a symbolic link that leads to itself.") from None
 
 
 @contextmanager
-def atomic_folder(path: Path, keep: Callable[[], bool] | None = None) -> Iterator[Path]:
+def atomic_folder(path: Path, keep: Callable[[], bool] | None = None, *, overwrite: bool = True) -> Iterator[Path]:
     """Yield a temporary folder beside `path` to fill; on success its files are synced and it is renamed to `path`.
 
     On any exception the temporary folder is removed and `path` stays as it was.
@@ -103,6 +113,10 @@ def atomic_folder(path: Path, keep: Callable[[], bool] | None = None) -> Iterato
         path: The folder to make.
         keep: Called when a folder exists at `path` by then, which another process may have made meanwhile; True keeps
             that one, False replaces it. None always replaces it.
+        overwrite: False refuses to replace a folder that has any content.
+
+    Raises:
+        FileExistsError: The folder exists and may not be replaced.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = _temporary_beside(path).with_suffix("")
@@ -113,7 +127,10 @@ def atomic_folder(path: Path, keep: Callable[[], bool] | None = None) -> Iterato
             for file in temporary.rglob("*"):
                 _sync(file)
             _sync(temporary)
-            if keep is None:
+            if not overwrite:
+                if not _renamed(temporary, path):
+                    raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST), str(path))
+            elif keep is None:
                 _replace(temporary, path)
             else:
                 with exclusive_lock(path.parent / LOCK_NAME):
@@ -135,7 +152,7 @@ def remove_folder(path: Path) -> None:
 
 
 def mark_used(folder: Path) -> None:
-    """Give a folder, if it exists, the present time, by which it is told from what nobody has used for long."""
+    """Give a folder, if it exists, the present time, which distinguishes it from what nobody has used for long."""
     with suppress(OSError):
         os.utime(folder)
 

@@ -159,7 +159,9 @@ def _axis(base: Recipe, name: str, text: str) -> Range | tuple[Value, ...]:
         return values
     low, high = (_value(base, name, end.strip()) for end in ends.split("..", 1))
     if not isinstance(low, int | float) or not isinstance(high, int | float):
-        raise ConfigurationError(f"--search {name}: {text!r}; {name} is no number, so expected its values, as in A,B.")
+        raise ConfigurationError(
+            f"--search {name}: {text!r}; {name} is not a number, so expected its values, as in A,B."
+        )
     if scale not in ("", "log") or not low < high or (scale and low <= 0):
         raise ConfigurationError(
             f"--search {name}: {text!r}; expected LOW..HIGH with LOW below HIGH, or LOW..HIGH:log above zero."

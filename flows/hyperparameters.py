@@ -131,7 +131,7 @@ def _read_file(path: Path) -> tuple[str, Changes]:
         raise ConfigurationError(f"The recipe {path} is not TOML: {error}.") from None
     base = changes.pop("base", None)
     if base not in RECIPES:
-        found = "names no recipe to start from" if base is None else f"starts from {base!r}, which is no recipe"
+        found = "names no recipe to start from" if base is None else f"starts from {base!r}, which is not a recipe"
         raise ConfigurationError(f"The recipe {path} {found}; expected base = one of {', '.join(RECIPES)}.")
     # TOML has no null
     given = {name: _or_null(value) if isinstance(value, str) else value for name, value in changes.items()}

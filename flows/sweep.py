@@ -38,7 +38,7 @@ def dcgan_sweep(  # noqa: PLR0913 - one for each field of the form
 ) -> SweepSummary:
     """Train many times, each trial with its own values, and compare the trials by their Fréchet distance.
 
-    The same parameters go on with a sweep that was interrupted; trials that are finished are not repeated.
+    The same parameters continue a sweep that was interrupted; trials that are finished are not repeated.
 
     Args:
         recipe: Recipe to train; on the command line also a TOML file that says base = "fast" and what differs.
@@ -49,7 +49,7 @@ def dcgan_sweep(  # noqa: PLR0913 - one for each field of the form
         grid: Values to combine, as in --grid batch_size=64,128; may be repeated.
         search: Range to search, as in --search generator_learning_rate=1e-4..4e-3:log, or values as A,B; may be
             repeated.
-        trials: Number of trials of a search, 10 by default; a larger number goes on with the same search.
+        trials: Number of trials of a search, 10 by default; a larger number continues the same search.
         name: Name of the sweep, by default the recipe's; the same sweep under another name begins anew.
         source: Source of the digits: auto, bundled, or a folder or URL that has the four IDX files.
         device: Device to train on; gpu is an error where there is none.
@@ -140,8 +140,8 @@ def check(  # noqa: PLR0913 - the flow's own parameters
 
 
 def after_signal(**_: object) -> str:
-    """Return how an interrupted sweep goes on."""
-    return "What workers train goes on; the same command goes on with the sweep."
+    """Return how to continue an interrupted sweep."""
+    return "Trials on workers continue; the same command continues the sweep."
 
 
 def show(summary: SweepSummary) -> None:

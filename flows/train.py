@@ -171,7 +171,7 @@ def summarize(
 
 
 def after_signal(*, seed: int | None = 0, resume: str = "auto", **_: object) -> str:
-    """Return how an interrupted training run goes on."""
+    """Return how to resume an interrupted training run."""
     if seed is None or resume == "never":  # the same command would begin another one
         return "The state is saved after every epoch: --resume with the run's id, and its --seed, resumes from there."
     return "The state is saved after every epoch: the same command resumes from there."

@@ -36,8 +36,16 @@ class Bucket:
 
     @classmethod
     def of_environment(cls) -> "Bucket":
-        """Return the bucket that MLflow's server uses."""
-        destination = os.environ["MLFLOW_ARTIFACTS_DESTINATION"]
+        """Return the bucket that MLflow's server uses.
+
+        Raises:
+            ConfigurationError: The environment names none.
+        """
+        destination = os.environ.get("MLFLOW_ARTIFACTS_DESTINATION", "")
+        if not destination.startswith("s3://"):
+            raise ConfigurationError(
+                f"The setting MLFLOW_ARTIFACTS_DESTINATION is {destination!r}; expected a bucket, as s3://NAME."
+            )
         return cls(urlsplit(destination).netloc, os.environ.get("MLFLOW_S3_ENDPOINT_URL"))
 
     def create(self) -> None:

@@ -7,13 +7,12 @@ import sys
 import time
 from argparse import ArgumentParser, ArgumentTypeError
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager, nullcontext, suppress
+from contextlib import contextmanager, nullcontext, suppress
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Literal
 
-from filelock import Timeout
 from rich.filesize import decimal
 
 from dcgan.errors import ConfigurationError, DataError, DcganError, LeaseLostError, mask_credentials
@@ -37,7 +36,6 @@ from tracking.retention import (
 from tracking.tags import CHECKPOINTS
 
 Outcome = Literal["removed", "in use", "failed"]
-INTERRUPTED = 130
 DAY_SECONDS = 86_400.0  # for so long, data and temporary files may be in use although nothing refers to them
 
 
@@ -152,7 +150,7 @@ def _leftovers(settings: Settings) -> Iterator[Surplus]:
     """Yield the temporary files and folders of killed processes; those in a run's folder are its owner's."""
     classifiers = _folders_in(settings.classifiers)
     folders = (settings.root, settings.downloads, settings.prepared, *classifiers, settings.runs, settings.sweeps)
-    for folder in (*folders, settings.generated):
+    for folder in (*folders, settings.generated, settings.comparisons):
         for path in leftovers(folder):
             if not _is_recent(path):
                 yield Surplus("temporary files", str(path), _size(path), partial(_remove_leftover, path))
@@ -199,13 +197,8 @@ def _locked_run(context: Context, run_id: str) -> Iterator[None]:
 
 @contextmanager
 def _only_one(settings: Settings) -> Iterator[None]:
-    with ExitStack() as stack:
-        try:
-            stack.enter_context(exclusive_lock(settings.root / "prune.lock", timeout_seconds=0))
-        except Timeout:
-            raise ConfigurationError(
-                f"Another process prunes the state folder {settings.root}; expected to be the only one."
-            ) from None
+    refusal = f"Another process prunes the state folder {settings.root}; expected to be the only one."
+    with exclusive_lock(settings.root / "prune.lock", timeout_seconds=0, refusal=refusal):
         yield
 
 
@@ -239,14 +232,17 @@ def _size(path: Path) -> int:
 
 
 def _stats(path: Path) -> Iterator[os.stat_result]:
-    for each in (path, *path.rglob("*")):
-        with suppress(FileNotFoundError):  # its process is just removing it
+    inside = (Path(folder, name) for folder, folders, files in os.walk(path) for name in (*folders, *files))
+    for each in (path, *inside):
+        with suppress(
+            FileNotFoundError
+        ):  # its process is just removing it, as are the folders that os.walk passes over
             yield each.lstat()
 
 
 def _days(text: str) -> int:
     if not text.isdecimal():
-        raise ArgumentTypeError(f"{text!r} is no number of days; expected one from 0")
+        raise ArgumentTypeError(f"{text!r} is not a number of days; expected one from 0")
     return int(text)
 
 
@@ -260,11 +256,7 @@ def main(arguments: list[str]) -> int:
     def body() -> bool:
         return prune(open_context(read_settings()), delete=options.delete, older_than_days=options.older_than)
 
-    try:
-        return run_operation(body)
-    except KeyboardInterrupt:
-        sys.stderr.write("Interrupted. The same command removes the rest.\n")
-        return INTERRUPTED
+    return run_operation(body, "The same command removes the rest.")
 
 
 if __name__ == "__main__":

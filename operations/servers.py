@@ -114,9 +114,8 @@ class Address:
 class ServerSettings(Settings):
     """The settings of this process, and those of Prefect's and MLflow's servers.
 
-    This class and its base are the only readers of environment variables by name; `worker_environment`,
-    `server_environment` and `operations.env` build the environments of other processes. The passwords are the
-    variables that Prefect's and MLflow's own clients read.
+    `worker_environment`, `server_environment` and `operations.env` build the environments of other processes. The
+    passwords are the variables that Prefect's and MLflow's own clients read.
     """
 
     prefect_api: str | None = Field(default=None, validation_alias="PREFECT_API_URL")
@@ -369,9 +368,12 @@ def require_mlflow_login(settings: ServerSettings) -> None:
 def _write_mlflow_users_config(folder: Path) -> Path:
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     config = ConfigParser(interpolation=None)
-    database = f"sqlite:///{folder / 'mlflow.db'}".replace("%", "%%")  # MLflow reads it with interpolation
     # a right password is remembered for a minute: hashing it for each request takes most of the request's time
-    config["mlflow"] = {"default_permission": "READ", "database_uri": database, "auth_cache_ttl_seconds": "60"}
+    config["mlflow"] = {
+        "default_permission": "READ",
+        "database_uri": f"sqlite:///{folder / 'mlflow.db'}",
+        "auth_cache_ttl_seconds": "60",
+    }
     path = folder / "mlflow.ini"
     with path.open("w", encoding="utf-8") as file:
         config.write(file)

@@ -306,7 +306,7 @@ def build_stack(settings: ServerSettings) -> Stack:
     """Return the stack that the settings describe; its folder and its passwords exist then.
 
     Raises:
-        ConfigurationError: A program is missing, a port is used, or an address is none of this machine's loopback.
+        ConfigurationError: A program is missing, a port is used, or an address is not on this machine's loopback.
     """
     programs = find_programs()
     for address in (settings.prefect, settings.mlflow):

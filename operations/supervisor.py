@@ -84,6 +84,8 @@ class Service:
 
     def children(self) -> list[psutil.Process]:
         """Return its child processes; those of a worker are its flow runs, each in a session of its own."""
+        if self.process.poll() is not None:  # its number may be another process's by now
+            return []
         with suppress(psutil.NoSuchProcess):
             return psutil.Process(self.process.pid).children()
         return []
@@ -244,7 +246,7 @@ def stop_on_signals() -> Iterator[Event]:
     """
     stop = Event()
     numbers = [signal.SIGINT, signal.SIGTERM]
-    if signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:  # else nohup has asked to go on
+    if signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:  # else nohup has asked to keep running
         numbers.append(signal.SIGHUP)
     before = {number: signal.signal(number, lambda *_: stop.set()) for number in numbers}
     try:

@@ -4,11 +4,10 @@ import logging
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 
-from filelock import Timeout
 from prefect import task
 from prefect.cache_policies import NO_CACHE
 
-from dcgan.errors import ModelError
+from dcgan.errors import ConfigurationError, ModelError
 from dcgan.evaluation.gate import Evaluation
 from dcgan.files import exclusive_lock
 from tasks.context import Context
@@ -49,7 +48,7 @@ def promotion_lock(settings: Settings) -> Iterator[None]:
     with ExitStack() as stack:
         try:
             stack.enter_context(exclusive_lock(path, timeout_seconds=0))
-        except Timeout:
+        except ConfigurationError:  # another process has the lock
             logger.info("Waiting for another process that evaluates or promotes a version.")
             stack.enter_context(exclusive_lock(path))
         yield
@@ -88,7 +87,7 @@ def promote_candidate(
             promoted = True
         else:
             registry.set_alias(store, CHALLENGER, number)
-    # also where an earlier attempt moved the alias and was interrupted before all was done and told
+    # also where an earlier attempt moved the alias and was interrupted before all was done and announced
     changed = promoted and evaluation.champion_version != number
     if changed:
         registry.set_champion(store, number)
@@ -117,8 +116,9 @@ def promote_version(context: Context, number: int, *, force: bool) -> Promotion:
         ModelError: There is no such version, it is not a complete generator, or its verdict does not allow it.
     """
     store = context.store
+    registry.require_generator(store, registry.resolve(store, number))
+    # only now: to download the files takes a while, in which another verdict or champion may have come
     version, champion = registry.resolve(store, number), registry.aliased(store, CHAMPION)
-    registry.require_generator(store, version)
     if champion and champion.number == number:
         reason = f"Version {number} is the champion already."
         return _published(store, Promotion(version=number, promoted=True, reason=reason), changed=False)
@@ -137,13 +137,16 @@ def roll_back(context: Context) -> Promotion:
     """Make the previous champion the champion again, and the current one the previous.
 
     Raises:
-        ModelError: There is no previous champion, or it is not a complete generator.
+        ModelError: There is no previous champion, it is not a complete generator, or another process has changed the
+            champion meanwhile.
     """
     store = context.store
-    champion, previous = (registry.aliased(store, alias) for alias in (CHAMPION, PREVIOUS))
+    champion, previous = _champions(store)
     if champion is None or previous is None or champion.number == previous.number:
         raise ModelError("There is no previous champion to return to; expected a promotion before a rollback.")
     registry.require_generator(store, previous)
+    if [each and each.number for each in _champions(store)] != [champion.number, previous.number]:
+        raise ModelError("The champion changed meanwhile; expected the same one: ask for the rollback again.")
     registry.tag_version(store, previous.number, {PROMOTED_BY: "rollback"})
     registry.swap_champion(store, champion, previous)
     reason = f"Version {previous.number} is the champion again; before, it was {_name(champion)}."
@@ -161,6 +164,11 @@ def rejection_reason(version: Version, champion: Version | None) -> str | None:
     if rival != (str(champion.number) if champion else NO_CHAMPION):
         return f"Version {version.number} was compared with another champion than {_name(champion)}"
     return None
+
+
+def _champions(store: Store) -> tuple[Version | None, Version | None]:
+    """Return the champion and the previous one."""
+    return registry.aliased(store, CHAMPION), registry.aliased(store, PREVIOUS)
 
 
 def _published(store: Store, promotion: Promotion, *, changed: bool) -> Promotion:

@@ -55,7 +55,7 @@ class Settings(BaseSettings):
         if value is None or value == "all":
             return None
         if not str(value).isdecimal() or int(str(value)) < 1:
-            raise ValueError(f"{value!r} is no number of checkpoints; expected one from 1, or all")
+            raise ValueError(f"{value!r} is not a number of checkpoints; expected one from 1, or all")
         return int(str(value))
 
     @property
@@ -178,6 +178,7 @@ def set_default_environment() -> None:
     }
     for name, value in defaults.items():
         os.environ.setdefault(name, value)
+    _bypass_proxy_on_loopback()
 
 
 @contextmanager
@@ -195,6 +196,14 @@ def quiet_imports() -> Iterator[None]:
         finally:
             os.dup2(original, 2)
             os.close(original)
+
+
+def _bypass_proxy_on_loopback() -> None:
+    """Exempt this machine from a proxy that the environment names: it would look for our servers on its own machine."""
+    # clients take either name, of which the first wins
+    exempt = [host for host in (os.environ.get("no_proxy") or os.environ.get("NO_PROXY", "")).split(",") if host]
+    exempt += [host for host in ("127.0.0.1", "localhost", "::1") if host not in exempt]
+    os.environ["no_proxy"] = os.environ["NO_PROXY"] = ",".join(exempt)
 
 
 def _move_credentials() -> None:

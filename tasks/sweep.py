@@ -4,7 +4,7 @@ import logging
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
@@ -12,11 +12,11 @@ from typing import Any, cast
 from uuid import UUID
 
 import httpx
-from filelock import Timeout
 from prefect import tags
 from prefect.client.orchestration import SyncPrefectClient, get_client
 from prefect.client.schemas.filters import FlowRunFilter, FlowRunFilterTags
 from prefect.client.schemas.objects import FlowRun
+from prefect.client.schemas.responses import OrchestrationResult, SetStateStatus
 from prefect.client.schemas.sorting import FlowRunSort
 from prefect.deployments import run_deployment
 from prefect.exceptions import ObjectNotFound
@@ -154,7 +154,7 @@ class OnWorkers:
     def advance(self, sweep: Sweep, trial: Trial) -> bool:
         """Start a trial's flow run, or find the one that an interrupted sweep started; return whether it has ended.
 
-        A server that does not answer is asked again later: the flow runs need no sweep to go on.
+        A server that does not answer is asked again later: the flow runs continue without the sweep.
         """
         try:
             with get_client(sync_client=True) as client:
@@ -162,24 +162,25 @@ class OnWorkers:
                 self._started[trial.number] = flow_run
                 return _is_over(client.read_flow_run(flow_run.id))
         except (httpx.TransportError, httpx.HTTPStatusError) as error:
-            logger.warning("Prefect's server does not answer about trial %d, which goes on: %s", trial.number, error)
+            logger.warning("Prefect's server does not answer about trial %d, which continues: %s", trial.number, error)
             return False
         except ObjectNotFound:
             logger.warning("The flow run of trial %d was deleted.", trial.number)
             return True
 
     def stop(self, trial: Trial) -> bool:
-        """Cancel a trial's flow run."""
+        """Cancel a trial's flow run, and return whether it could still be cancelled."""
         flow_run = self._started.get(trial.number)
         if flow_run is None:
             return False
         try:
             with get_client(sync_client=True) as client:
-                client.set_flow_run_state(flow_run.id, Cancelling(message="Others were better at the same epoch."))
+                state = Cancelling(message="Others were better at the same epoch.")
+                answer: OrchestrationResult[Any] = client.set_flow_run_state(flow_run.id, state)
         except (httpx.TransportError, httpx.HTTPStatusError, ObjectNotFound) as error:
             logger.warning("Trial %d is not stopped: %s", trial.number, error)
             return False
-        return True
+        return answer.status == SetStateStatus.ACCEPT  # else it ended by itself meanwhile
 
     def _start(self, client: SyncPrefectClient, sweep: Sweep, trial: Trial) -> FlowRun:
         name = sweep.name_of(trial)
@@ -190,7 +191,7 @@ class OnWorkers:
         for flow_run in found:
             state = flow_run.state
             if state and not (state.is_cancelled() or (state.is_crashed() and _is_over(flow_run))):
-                logger.info("Trial %d goes on in the flow run %s.", trial.number, flow_run.id)
+                logger.info("Trial %d continues in the flow run %s.", trial.number, flow_run.id)
                 return flow_run
         created = run_deployment(
             self.deployment,
@@ -243,13 +244,8 @@ def sweep(context: Context, plan: SweepPlan, parameters: Mapping[str, Any]) -> I
 
 @contextmanager
 def _locked(path: Path, plan: SweepPlan) -> Iterator[None]:
-    with ExitStack() as stack:
-        try:
-            stack.enter_context(exclusive_lock(path, timeout_seconds=0))
-        except Timeout:
-            raise ConfigurationError(
-                f"The sweep {plan.title} is run by another process; expected another --name, or to wait for that one."
-            ) from None
+    refusal = f"The sweep {plan.title} is run by another process; expected another --name, or to wait for that one."
+    with exclusive_lock(path, timeout_seconds=0, refusal=refusal):
         yield
 
 
@@ -337,7 +333,7 @@ def _settle(this: Sweep, over: list[Trial]) -> None:
     try:
         publish_files(this, this.summary())
     except TrackingError as error:
-        logger.warning("%s The sweep goes on; its table and plot are uploaded later.", error)
+        logger.warning("%s The sweep continues; its table and plot are uploaded later.", error)
 
 
 def _patient_trial_runs(this: Sweep) -> dict[int, TrialRun]:

@@ -16,7 +16,7 @@ from dcgan.errors import TrackingError, mask_credentials
 from dcgan.files import first_line
 
 SERVED = "mlflow-artifacts:"
-ADDRESSES = {  # column by table; the runs first, whose number is told
+ADDRESSES = {  # column by table; the runs first, whose number is printed
     "runs": "artifact_uri",
     "experiments": "artifact_location",
     "logged_models": "artifact_location",

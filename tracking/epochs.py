@@ -145,12 +145,12 @@ def _metrics(values: Mapping[str, float], record: EpochRecord, step: int) -> lis
 
 
 def recorded_epochs(run: Run) -> int:
-    """Return how many epochs a run has completely; 0 for a tag that is no number: recording again adds nothing."""
+    """Return how many epochs a run has completely; 0 for a tag that is not a number: recording again adds nothing."""
     written = run.data.tags.get(RECORDED_EPOCHS, "0")
     if written.isascii() and written.isdecimal():
         return int(written)
     logger.warning(
-        "The tag %s of the run %s is %r, which is no number; all epochs are recorded again.",
+        "The tag %s of the run %s is %r, which is not a number; all epochs are recorded again.",
         RECORDED_EPOCHS,
         run.info.run_id,
         written,

@@ -52,8 +52,14 @@ def record_evaluation(store: Store, version: Version, evaluation: Evaluation, pa
 
 
 def recorded_evaluation(store: Store, version: Version) -> Evaluation | None:
-    """Return the evaluation whose verdict a version has as tags, None where it has none."""
-    return evaluation_of_run(store, version.run_id) if VERDICT in version.tags and version.run_id else None
+    """Return the evaluation whose verdict a version has as tags, None where it has none.
+
+    A run has one report, also where a copy of its version was evaluated last.
+    """
+    if VERDICT not in version.tags or not version.run_id:
+        return None
+    found = evaluation_of_run(store, version.run_id)
+    return found if found and found.candidate.version == version.number else None
 
 
 def evaluation_of_run(store: Store, run_id: str) -> Evaluation | None:

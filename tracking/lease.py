@@ -178,7 +178,7 @@ def _last_written(run: Run) -> Holder | None:
 def _renewed_at(run: Run, holder: Holder) -> float:
     """Return when a holder last renewed its lease, in Unix seconds; 0 when it has released it.
 
-    A time that is more than a minute in the future is not that of a renewal, and neither is what is no number.
+    A time that is more than a minute in the future is not that of a renewal, and neither is what is not a number.
     """
     token, _, written = run.data.tags.get(LEASE_RENEWED, "").partition(" ")
     if token != holder.token:

@@ -40,6 +40,7 @@ PYFUNC_KEYS = {"data", "env", "loader_module", "python_version"}  # not `code`, 
 REQUIREMENTS = ("mlflow", "keras", "tensorflow", "numpy")
 # MLflow's error codes for a model, a version, or an alias that does not exist
 ABSENT = ("RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE")
+LARGEST_NUMBER = 2**31 - 1  # of a version, in MLflow's databases
 
 
 class Version(BaseModel):
@@ -73,7 +74,7 @@ class Version(BaseModel):
 
 def model_uri(version_or_alias: int | str) -> str:
     """Return the address of a registered version: `models:/dcgan-generator/3` or `models:/dcgan-generator@champion`."""
-    separator = "/" if str(version_or_alias).isdigit() else "@"
+    separator = "/" if _is_number(str(version_or_alias)) else "@"
     return f"models:/{MODEL_NAME}{separator}{version_or_alias}"
 
 
@@ -175,7 +176,7 @@ def resolve(store: Store, name: int | str) -> Version:
         ModelError: There is none.
         TrackingError: The store failed.
     """
-    if isinstance(name, int) or name.isdigit():
+    if isinstance(name, int) or _is_number(name):
         found, what = _get(store, int(name)), "version"
         expected = "the number of a version"
     else:
@@ -184,6 +185,10 @@ def resolve(store: Store, name: int | str) -> Version:
     if found is None:
         raise ModelError(f"The model {MODEL_NAME} has no {what} {name}; expected {expected}.")
     return found
+
+
+def _is_number(name: str) -> bool:
+    return name.isascii() and name.isdecimal()
 
 
 def aliased(store: Store, alias: str) -> Version | None:
@@ -380,6 +385,8 @@ def _create_registered_model(store: Store) -> None:
 
 
 def _get(store: Store, number: int) -> Version | None:
+    if number > LARGEST_NUMBER:
+        return None
     with translated_errors(store.uri):
         try:
             return _version(store.client.get_model_version(MODEL_NAME, str(number)))

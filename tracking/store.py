@@ -133,7 +133,7 @@ def translated_errors(uri: str) -> Iterator[None]:
         ) from error
     except ParseError as error:  # JSON of another shape than MLflow's
         raise TrackingError(
-            f"The MLflow server {mask_credentials(uri)} gives an answer that is none of MLflow's: "
+            f"The MLflow server {mask_credentials(uri)} gives an answer that is not from MLflow: "
             f"{mask_credentials(first_line(error))}."
         ) from error
     except (MlflowException, OSError) as error:

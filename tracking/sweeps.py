@@ -75,7 +75,7 @@ class Trials:
             self._study = optuna.create_study(
                 storage=storage, study_name=plan.title, direction="minimize", load_if_exists=True
             )
-            # seeded, but so that a sweep that goes on does not draw its first points again
+            # seeded, but so that a resumed sweep does not draw its first points again
             seed = int(plan.fingerprint()[:8], 16) // 2 + len(self._study.trials)
             self._study.sampler = optuna.samplers.TPESampler(seed=seed, constant_liar=True)
             self._study.pruner = optuna.pruners.MedianPruner(FINISHED_BEFORE_STOPPING, FIRST_COMPARED_EPOCH)

@@ -16,6 +16,7 @@ from dcgan.report.render import counted, display_name
 from dcgan.training.checkpoint import Checkpoint
 
 METRICS_HEADING = "## Metrics"
+SOURCE_CHARACTERS = 300
 SHOWN = (
     "frechet_distance",
     "kernel_distance",
@@ -59,17 +60,18 @@ def model_card(dataset: Manifest, checkpoint: Checkpoint, links: Links) -> str:
     epochs = counted(checkpoint.epoch, "epoch")
     flow_run = f" · [Prefect flow run]({links.flow_run})" if links.flow_run else ""
     kind = "of handwritten digits" if dataset.digest == MNIST_DIGEST else "like those of its dataset"
-    return f"""A DCGAN that generates images {kind}: 100 normally distributed numbers in, a grey image of
-28 × 28 pixels out. Trained by recipe `{recipe.name}`, seed {configuration.seed}, {epochs},
+    # no line breaks within a paragraph: MLflow shows each of them
+    return f"""A DCGAN that generates images {kind}: 100 normally distributed numbers in, a grey image of \
+28 × 28 pixels out. Trained by recipe `{recipe.name}`, seed {configuration.seed}, {epochs}, \
 on {images:,} images; epoch {selected.epoch} is registered.
 
 ![sample grid of epoch {selected.epoch}]({links.sample_grid})
 
-[Playground: run it in the browser]({links.playground}) · MLflow run `{links.run}`{flow_run}
+[Playground: download this page and open it in a browser]({links.playground}) · MLflow run `{links.run}`{flow_run}
 
 ## Intended use
 
-Teaching, demonstrations, and tests of pipelines and servers. What an image shows cannot be chosen: the model is
+Teaching, demonstrations, and tests of pipelines and servers. What an image shows cannot be chosen: the model is \
 unconditional.
 
 ## Limits
@@ -81,12 +83,13 @@ unconditional.
 
 ## Data and licence
 
-{_code(dataset.source)}, digest `{dataset.digest}`. {_licence(dataset)} The code is under the Apache License 2.0.
+{_code(_shortened(dataset.source))}, digest `{dataset.digest}`. {_licence(dataset)} The code is under the Apache \
+License 2.0.
 
 ## Training
 
-Batches of {recipe.batch_size}, Adam with learning rates {recipe.generator_learning_rate:g} (generator) and
-{recipe.discriminator_learning_rate:g} (discriminator), in {recipe.precision}{average}. SHA-256 of both networks as
+Batches of {recipe.batch_size}, Adam with learning rates {recipe.generator_learning_rate:g} (generator) and \
+{recipe.discriminator_learning_rate:g} (discriminator), in {recipe.precision}{average}. SHA-256 of both networks as \
 trained to the end: `{checkpoint.weights_sha256()}`.
 
 {METRICS_HEADING}
@@ -95,10 +98,15 @@ trained to the end: `{checkpoint.weights_sha256()}`.
 
 ## Loading it
 
+Where `MLFLOW_TRACKING_URI` is the address of this MLflow, as in a shell after `eval "$(make env)"`:
+
 ```python
-import mlflow, numpy as np
+import mlflow
+import numpy as np
+
 generator = mlflow.pyfunc.load_model("{links.model}")
-images = generator.predict(np.random.default_rng(0).standard_normal((16, 100), dtype=np.float32))  # in [-1, 1]
+latents = np.random.default_rng(0).standard_normal((16, 100), dtype=np.float32)
+images = generator.predict(latents)  # float32 (16, 28, 28, 1) in [-1, 1]
 ```
 """
 
@@ -147,6 +155,11 @@ def _licence(dataset: Manifest) -> str:
     if dataset.digest == MNIST_DIGEST:
         return "This is MNIST, by Y. LeCun, C. Cortes and C. Burges, under CC BY-SA 3.0."
     return "This is not MNIST as published, and its licence is not known here: ask where it came from."
+
+
+def _shortened(source: str) -> str:
+    """Return a source, or its beginning: MLflow's databases store no more than 5,000 characters of a card."""
+    return source if len(source) <= SOURCE_CHARACTERS else f"{source[: SOURCE_CHARACTERS - 1]}…"
 
 
 def _code(text: str) -> str:

@@ -3,12 +3,9 @@
 import os
 import shutil
 from collections.abc import Iterable, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager
 from pathlib import Path
 
-from filelock import Timeout
-
-from dcgan.errors import ConfigurationError
 from dcgan.files import TEMPORARY_PREFIX, atomic_folder, exclusive_lock
 from dcgan.training.checkpoint import Checkpoint, save_checkpoint
 
@@ -35,11 +32,8 @@ class RunFolder:
         Raises:
             ConfigurationError: Another live process still has the lock after that time.
         """
-        with ExitStack() as stack:
-            try:
-                stack.enter_context(exclusive_lock(self.path / "lock", timeout_seconds))
-            except Timeout:
-                raise ConfigurationError(f"The run {self.path.name} is in use by another live process.") from None
+        refusal = f"The run {self.path.name} is in use by another live process."
+        with exclusive_lock(self.path / "lock", timeout_seconds, refusal):
             self._remove_leftovers()
             yield
 

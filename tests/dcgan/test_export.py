@@ -221,13 +221,17 @@ def test_other_latents_are_refused(saved_model, latents):
 
 
 def test_export_is_whole_or_absent(generator, saved_model, tmp_path):
-    """A SavedModel replaces what was there; one that cannot be written leaves it, and nothing else."""
+    """One that cannot be written leaves nothing, and one that is written leaves what is there already."""
     folder = tmp_path / "1"
-    folder.mkdir()
-    (folder / "old").write_text("old")
     with pytest.raises(ValueError, match="Invalid resource type"):
         export_generator(lambda latents: latents, folder)
-    assert (folder / "old").read_text() == "old"
+    assert list(tmp_path.iterdir()) == []
+    folder.mkdir()
+    (folder / "old").write_text("old")
+    with pytest.raises(FileExistsError, match="exists"):
+        export_generator(generator, folder)
+    assert [path.name for path in folder.iterdir()] == ["old"]
+    (folder / "old").unlink()
     export_generator(generator, folder)
     assert {path.name for path in folder.iterdir()} == {path.name for path in saved_model.iterdir()}
     assert list(tmp_path.glob(f"{TEMPORARY_PREFIX}*")) == []

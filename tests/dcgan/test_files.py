@@ -191,6 +191,6 @@ def test_the_file_behind_a_link_is_replaced(tmp_path):
 def test_what_is_no_file_is_not_replaced(tmp_path):
     """A pipe or a device, as /dev/stdout, would be gone afterwards."""
     os.mkfifo(tmp_path / "pipe")
-    with pytest.raises(ConfigurationError, match=r"pipe: cannot be written: it is no regular file; expected"):
+    with pytest.raises(ConfigurationError, match=r"pipe: cannot be written: it is not a regular file; expected"):
         require_writable(tmp_path / "pipe")
     assert (tmp_path / "pipe").is_fifo()

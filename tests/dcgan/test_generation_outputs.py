@@ -87,6 +87,21 @@ def test_a_failure_leaves_what_was_there(tmp_path):
     assert (tmp_path / "out.parquet").read_bytes() == b"old"
 
 
+def test_a_folder_that_is_filled_meanwhile_stays(tmp_path):
+    """What another process writes there while the images are made is not replaced."""
+    out = tmp_path / "out"
+
+    def filled():
+        yield from batches(8)
+        out.mkdir()
+        (out / "others.txt").write_text("theirs")
+
+    with pytest.raises(DataError, match=r"out: cannot be written: File exists\.$"):
+        write_folder(out, filled())
+    assert [path.name for path in out.iterdir()] == ["others.txt"]
+    assert list(tmp_path.iterdir()) == [out]
+
+
 def test_memory_does_not_grow_with_the_number(tmp_path):
     """Three times as many images in Parquet need no more memory: a row group is written before the next is made."""
 

@@ -28,6 +28,16 @@ def test_a_failure_is_a_sentence_without_credentials(capsys: pytest.CaptureFixtu
     assert capsys.readouterr() == ("", "error: http://***@host/ does not answer.\n")
 
 
+def test_ctrl_c_is_a_line(capsys: pytest.CaptureFixture[str]) -> None:
+    """Whoever ends an operation gets no traceback, and the exit code of an interrupted program."""
+
+    def body() -> None:
+        raise KeyboardInterrupt
+
+    assert run_operation(body) == 130
+    assert capsys.readouterr().err == "Interrupted.\n"
+
+
 def test_a_file_that_cannot_be_used_is_named(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """What the operating system refuses is told with the path."""
     path = tmp_path / "missing" / "file"

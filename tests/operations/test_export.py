@@ -1,6 +1,7 @@
 """`dcgan export`: a registered version as a SavedModel and an ONNX file, or one sentence."""
 
 import numpy as np
+import pytest
 import tensorflow as tf
 from onnxruntime import InferenceSession
 
@@ -40,4 +41,15 @@ def test_an_unknown_version_is_told(trained, tmp_path, capsys):
         "error: The model dcgan-generator has no version 99; expected the number of a version.\n"
     )
     assert trained.version != 99
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("number", ["²", "٣", "9" * 20])
+def test_a_number_that_no_version_has(trained, tmp_path, capsys, number):
+    """Other scripts' digits name no version, and neither do numbers that no database can store."""
+    assert main(["--version", number, str(tmp_path / "1")]) == 1
+    assert (
+        f"error: The model dcgan-generator has no {'version' if number.isascii() else 'alias'} {number}; expected"
+        in (capsys.readouterr().err)
+    )
     assert list(tmp_path.iterdir()) == []

@@ -3,7 +3,9 @@
 import os
 import shutil
 import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from threading import Event
 
 import pytest
 from filelock import FileLock
@@ -110,7 +112,7 @@ def test_a_number_of_days_that_cannot_be_is_refused(days, capsys):
     with pytest.raises(SystemExit) as ended:
         main([f"--older-than={days}"])
     assert ended.value.code == 2
-    assert f"{days!r} is no number of days; expected one from 0" in capsys.readouterr().err
+    assert f"{days!r} is not a number of days; expected one from 0" in capsys.readouterr().err
 
 
 def test_of_a_deleted_run_only_the_folder_goes(add_run, checkpoints, pipeline):
@@ -243,7 +245,7 @@ def test_runs_of_another_store_stay_with_their_data(add_run, datasets, state, ca
 def test_temporary_files_of_killed_processes_are_removed(pipeline, state, capsys):
     """Old ones of dead processes, wherever this project makes them; recent ones and those of live processes stay."""
     pipeline.prepare()
-    places = ["", "runs", "data/downloads", "data/prepared", "data/classifiers/x", "sweeps", "generated"]
+    places = ["", "runs", "data/downloads", "data/prepared", "data/classifiers/x", "sweeps", "generated", "comparisons"]
     dead = [add_file(state / place / f"{TEMPORARY_PREFIX}dead.db") for place in places]
     dead.append(add_file(state / "runs" / f"{TEMPORARY_PREFIX}folder" / "states" / "arrays.npz").parents[1])
     dead.append(add_file(state / "data" / "prepared" / f"{TEMPORARY_PREFIX}mark.lock"))
@@ -322,3 +324,22 @@ def test_a_run_that_was_trained_elsewhere_leaves_no_folder(add_run, checkpoints)
     assert main(["--delete"]) == 0
     assert checkpoints(run) == ["epoch-000005"]
     assert not run.exists()
+
+
+def test_other_processes_may_remove_folders_meanwhile(add_run, datasets, state):
+    """Sizes are added up of what is still there."""
+    add_run()
+    busy, ended = state / "data" / "prepared" / f"{TEMPORARY_PREFIX}busy", Event()
+
+    def make_and_remove():
+        while not ended.is_set():
+            (busy / "a" / "b" / "c").mkdir(parents=True)
+            shutil.rmtree(busy)
+
+    with ThreadPoolExecutor() as pool:
+        done = pool.submit(make_and_remove)
+        try:
+            assert [main([]) for _ in range(20)] == [0] * 20
+        finally:
+            ended.set()
+    assert done.result() is None

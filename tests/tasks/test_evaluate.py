@@ -119,6 +119,14 @@ def test_a_recorded_verdict_is_reused_while_it_is_valid(in_service):
     assert in_service.evaluate(3, again=False).champion_version == 2
 
 
+def test_a_copy_has_an_evaluation_of_its_own(in_service):
+    """Two versions of one run share its report; only the one that was evaluated last is reused."""
+    client = in_service.context.store.client
+    copy = int(client.copy_model_version("models:/dcgan-generator/2", "dcgan-generator").version)
+    assert in_service.evaluate(copy).candidate.version == copy
+    assert in_service.evaluate(2, again=False).candidate.version == 2
+
+
 def test_the_champion_is_not_its_own_rival(in_service):
     """Evaluated itself, the champion gets metrics and no new verdict."""
     evaluation = in_service.evaluate("champion")

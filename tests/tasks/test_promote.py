@@ -1,6 +1,7 @@
 """The promotion tasks: a valid champion at every instant, by hand only with a verdict or by force, and back again."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 
 import pytest
 
@@ -121,6 +122,43 @@ def test_a_champion_that_changed_meanwhile_stays(in_service):
         "expected the same champion: evaluate it again."
     )
     assert in_service.aliases() == {"champion": 3, "previous": 1}
+
+
+@contextmanager
+def during_the_download(body: Callable[[], object]) -> Iterator[None]:
+    """Call `body` once, as another machine would act, while the files of a version are downloaded."""
+    download, pending = model_registry.require_generator, [body]
+
+    def require_generator(store, version):
+        download(store, version)
+        if pending:
+            pending.pop()()
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(model_registry, "require_generator", require_generator)
+        yield
+
+
+def test_a_verdict_is_about_the_champion_that_is_replaced(in_service):
+    """One that another machine promotes while the version's files are checked is not replaced unawares."""
+    elsewhere = lambda: model_registry.set_champion(in_service.context.store, 3)  # noqa: E731 - it stands for a process
+    with (
+        during_the_download(elsewhere),
+        pytest.raises(ModelError, match=r"^Version 2 was compared with another champion than version 3;"),
+    ):
+        promote_version.fn(in_service.context, 2, force=False)
+    assert in_service.aliases() == {"champion": 3, "previous": 1}
+
+
+def test_a_champion_of_another_machine_is_not_rolled_back(in_service):
+    """What was promoted while the previous champion's files were checked stays in service."""
+    promote_candidate.fn(in_service.context, in_service.better, "auto")
+    elsewhere = lambda: model_registry.set_champion(in_service.context.store, 3)  # noqa: E731 - it stands for a process
+    with during_the_download(elsewhere):
+        assert refused_rollback(in_service) == (
+            "The champion changed meanwhile; expected the same one: ask for the rollback again."
+        )
+    assert in_service.aliases() == {"champion": 3, "previous": 2}
 
 
 def refusal_of(in_service, number):

@@ -87,7 +87,7 @@ def test_a_number_of_kept_checkpoints_that_cannot_be_is_refused(monkeypatch, wri
     with pytest.raises(ConfigurationError) as refusal:
         read_settings()
     assert str(refusal.value) == (
-        f"The setting DCGAN_KEEP_CHECKPOINTS is unusable: {written!r} is no number of checkpoints; "
+        f"The setting DCGAN_KEEP_CHECKPOINTS is unusable: {written!r} is not a number of checkpoints; "
         "expected one from 1, or all."
     )
 
@@ -106,3 +106,23 @@ def test_a_user_that_does_not_exist_is_named():
         "error: The setting DCGAN_STATE is unusable: ~nobody-has-this-name/state: there is no user "
         "nobody-has-this-name; expected another path.\n"
     )
+
+
+@pytest.mark.parametrize("name", ["NO_PROXY", "no_proxy"])
+def test_servers_of_this_machine_are_reached_directly(tmp_path, web, name):
+    """A proxy that the environment names would look for them on its own machine; what it exempts already stays."""
+    web.answers["/"] = [web.respond(b"here")] * 2
+    both = "import httpx, requests; print(httpx.get(A).text, requests.get(A).text, os.environ['no_proxy'])"
+    program = f"A = {web.address + '/'!r}; {SET.partition(' print')[0]} {both}"
+    environment = {key: value for key, value in os.environ.items() if key.lower() != "no_proxy"}
+    proxy = {"HTTP_PROXY": "http://127.0.0.1:9", "http_proxy": "http://127.0.0.1:9", name: "intranet"}
+    result = subprocess.run(
+        [sys.executable, "-c", program],
+        cwd=CHECKOUT,
+        env={**environment, **proxy, "DCGAN_STATE": str(tmp_path / "state")},
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert result.stdout.split() == ["here", "here", "intranet,127.0.0.1,localhost,::1"], result.stderr

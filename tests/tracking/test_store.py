@@ -80,7 +80,7 @@ def test_a_store_of_unknown_kind_is_refused(state):
         (b"<html>", r"The MLflow store {url} failed: .*not in a valid JSON format"),
         (b"[1]", r"The MLflow store {url} failed: .*not in a valid JSON format"),
         (b"{}", r"The server {url} does not answer as MLflow does; expected an MLflow server\."),
-        (b'{"experiment": 3}', r"The MLflow server {url} gives an answer that is none of MLflow's: .*experiment"),
+        (b'{"experiment": 3}', r"The MLflow server {url} gives an answer that is not from MLflow: .*experiment"),
     ],
 )
 def test_a_server_that_is_not_mlflows_is_told(web, state, body, sentence):

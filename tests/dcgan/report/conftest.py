@@ -25,7 +25,7 @@ from dcgan.report.render import ReportPage, SampleImages
 HOSTILE = "\"><script>alert('1')</script><img src=https://example.org/x.png onerror=alert(1)>{{ 7 * 7 }}&amp;"
 
 
-def _baselines(role: Role) -> Baselines:
+def baselines(role: Role) -> Baselines:
     digest = load_weights(BUNDLED / f"{role}.npz").metadata.weights_sha256[:16]
     (file,) = BUNDLED.glob(f"baselines-{digest}-*.json")
     return Baselines.model_validate_json(file.read_bytes())
@@ -60,7 +60,7 @@ def pairs(mnist_folder) -> NearestPairs:
 @pytest.fixture
 def page(mnist_folder, pairs, hostile) -> ReportPage:
     """The report of `noisy` digits beside `blurred` ones, as if they were two versions; one of its facts is hostile."""
-    selection, held_out = _baselines("selection"), _baselines("held_out")
+    selection, held_out = baselines("selection"), baselines("held_out")
     verdict = decide(selection.noisy, selection.blurred, gate_for(selection))
     losses = {1: 0.75, 2: 1.25, 3: 1.5, 4: 1.625}
     return ReportPage(
@@ -84,7 +84,7 @@ def page(mnist_folder, pairs, hostile) -> ReportPage:
 
 def _evaluation(kind: str) -> Evaluation:
     """Return the evaluation of images of known quality as if they were a generator's."""
-    selection, held_out = _baselines("selection"), _baselines("held_out")
+    selection, held_out = baselines("selection"), baselines("held_out")
     metrics = VersionMetrics(version=1, selection=getattr(selection, kind), held_out=getattr(held_out, kind))
     return Evaluation(
         dataset_digest="d" * 64,

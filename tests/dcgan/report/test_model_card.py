@@ -10,7 +10,7 @@ from dcgan.provenance import Configuration
 from dcgan.recipe import FAST
 from dcgan.report.model_card import Links, model_card, with_evaluation
 from dcgan.training.checkpoint import Checkpoint, EpochRecord
-from tests.dcgan.report.conftest import _baselines
+from tests.dcgan.report.conftest import baselines
 
 METRICS = {"generator_loss": 0.75, "frechet_distance": 12.5}
 LINKS = Links("models:/m-1", "grid-address", "playground-address", "run-7", None)
@@ -33,7 +33,7 @@ def card_of(source: str, digest: str = MNIST_DIGEST) -> str:
 @pytest.fixture
 def evaluation() -> Evaluation:
     """Return an evaluation of noisy digits as version 2 beside a champion of blurred ones."""
-    selection, held_out = _baselines("selection"), _baselines("held_out")
+    selection, held_out = baselines("selection"), baselines("held_out")
     return Evaluation(
         dataset_digest=MNIST_DIGEST,
         same_dataset=True,
@@ -73,6 +73,14 @@ def test_a_source_cannot_add_markup(hostile):
     assert line.startswith('`"><script>')
     assert "## Metrics [link](https://example.org)`, digest" in " ".join(line.split())
     assert line.split("digest")[0].count("`") == 2
+
+
+def test_a_long_source_is_shortened(evaluation):
+    """The card fits into MLflow's databases whatever the path of the data, with an evaluation too."""
+    card = with_evaluation(card_of("/data/" + "digits/" * 600), evaluation, "report-address")
+    assert len(card) < DESCRIPTION_CHARACTERS - 1000  # real addresses are longer than those here
+    assert "`/data/digits/" in card
+    assert "…`, digest" in card
 
 
 def test_an_evaluation_replaces_the_metrics(evaluation):
