@@ -59,7 +59,7 @@ COMMANDS = {
     "sweep": Command(sweep.dcgan_sweep, sweep.show, sweep.check, sweep.after_signal),
     "evaluate": Command(evaluate.dcgan_evaluate, evaluate.show),
     "promote": Command(promote.dcgan_promote, promote.show, promote.check),
-    "generate": Command(generate.dcgan_generate, generate.show),
+    "generate": Command(generate.dcgan_generate, generate.show, generate.check),
 }
 
 
@@ -377,7 +377,7 @@ def _log_to_console(*, quiet: bool, debug: bool) -> None:
 
 
 def _is_not_failure(record: logging.LogRecord) -> bool:
-    return record.levelno < logging.ERROR
+    return record.levelno < logging.ERROR and not str(record.msg).startswith("Finished in state Failed")
 
 
 def _print_error(text: str) -> None:

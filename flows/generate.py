@@ -9,6 +9,8 @@ from prefect import flow
 from pydantic import Field
 
 from dcgan.data.parquet import MAX_ROWS
+from dcgan.files import expanded
+from dcgan.generation import output_format
 from flows.parameters import Seed, Version
 from tasks.results import Generated
 from tasks.settings import quiet_imports, read_settings
@@ -38,6 +40,16 @@ def dcgan_generate(
 
     generated = generate(open_context(read_settings()), version, count, seed, out)
     return completed(generated, sentence(generated))
+
+
+def check(count: int = 64, out: Path | None = None, **_: object) -> None:
+    """Refuse a place that the images cannot be written to.
+
+    Raises:
+        ConfigurationError: The name has another extension, the images are too many, or it is a folder in use.
+    """
+    if out:
+        output_format(expanded(out), count)
 
 
 def sentence(generated: Generated) -> str:

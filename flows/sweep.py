@@ -4,6 +4,7 @@ import runpy
 import sys
 
 from prefect import flow
+from prefect.runtime import flow_run
 from prefect.settings import PREFECT_API_URL
 from rich.console import Console
 from rich.table import Table
@@ -18,7 +19,12 @@ from tasks.results import SweepSummary
 from tasks.settings import quiet_imports, read_settings
 
 
-@flow(name="dcgan-sweep")
+def _flow_run_name() -> str:
+    given = flow_run.parameters
+    return f"sweep-{given.get('name') or given.get('hyperparameters', {}).get('name') or given.get('recipe', 'fast')}"
+
+
+@flow(name="dcgan-sweep", flow_run_name=_flow_run_name)
 def dcgan_sweep(  # noqa: PLR0913 - one for each field of the form
     *,
     recipe: RecipeName = "fast",
@@ -139,18 +145,19 @@ def check(  # noqa: PLR0913 - the flow's own parameters
     )
 
 
-def after_signal(**_: object) -> str:
+def after_signal(deployment: str | None = None, **_: object) -> str:
     """Return how to continue an interrupted sweep."""
-    return "Trials on workers continue; the same command continues the sweep."
+    return f"{'Trials on workers continue. ' if deployment else ''}The same command continues the sweep."
 
 
 def show(summary: SweepSummary) -> None:
     """Print the trials and the best of them."""
     table = Table.grid(padding=(0, 2))
-    table.add_row("trial", "state", *(summary.trials[0].point if summary.trials else []), "Fréchet distance")
+    table.add_row("trial", "state", *(summary.trials[0].point if summary.trials else []), summary.objective)
     for trial in summary.trials:
-        distance = "" if trial.frechet_distance is None else f"{trial.frechet_distance:.4g}"
-        table.add_row(str(trial.number), trial.state, *(str(value) for value in trial.point.values()), distance)
+        value = summary.objective_of(trial)
+        shown = "" if value is None else f"{value:.4g}"
+        table.add_row(str(trial.number), trial.state, *(str(value) for value in trial.point.values()), shown)
     console = Console(soft_wrap=True)
     console.print(table)
     console.print(summary.sentence)

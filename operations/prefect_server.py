@@ -107,6 +107,8 @@ def _private_server(meanwhile: Callable[[], object]) -> Iterator[tuple[str, str]
                     env={
                         **os.environ,
                         "PREFECT_SERVER_API_AUTH_STRING": password,
+                        # what `make deploy` created acts on the servers of `make ui`; this one ends with its command
+                        "PREFECT_SERVER_SERVICES_TRIGGERS_ENABLED": "false",
                         "PREFECT_SERVER_API_CORS_ALLOWED_ORIGINS": origin,  # by default everybody's
                     },
                     pass_fds=[listener.fileno()],

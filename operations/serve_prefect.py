@@ -84,7 +84,7 @@ def build_server(host: str, port: int, *, ephemeral: bool) -> Server:
     Args:
         host: The IP address or host name to bind.
         port: The TCP port to bind.
-        ephemeral: Whether to leave out pages, schedules and automations, and to log only errors.
+        ephemeral: Whether to leave out pages and schedules, and to log only errors.
     """
     settings = get_current_settings().server
     own_pages = Address(local_url(host, port), "PREFECT_API_URL", listen=host).browser_origins

@@ -10,9 +10,11 @@ import secrets
 import socket
 import sys
 from configparser import ConfigParser
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
+from textwrap import shorten
 from urllib.parse import urlsplit
 
 import httpx
@@ -106,9 +108,24 @@ class Address:
                 probe.bind((host, self.port))
             except OSError as error:
                 raise ConfigurationError(
-                    f"Port {self.port} of {host} cannot be used ({error.strerror}): stop the program that uses it, "
-                    f"or set {self.variable} to an address with another port."
+                    f"Port {self.port} of {host} cannot be used ({error.strerror}): stop "
+                    f"{_listener_at(self.port) or 'the program that uses it'}, or set {self.variable} to an address "
+                    "with another port."
                 ) from None
+
+
+def _listener_at(port: int) -> str | None:
+    """Return the process of this user that listens at a port, as far as the operating system tells."""
+    with suppress(psutil.Error):
+        for connection in psutil.net_connections("tcp"):
+            if (
+                connection.status == psutil.CONN_LISTEN
+                and getattr(connection.laddr, "port", None) == port
+                and connection.pid
+            ):
+                command = " ".join(psutil.Process(connection.pid).cmdline())
+                return f"the process {connection.pid} ({shorten(mask_credentials(command), 100, placeholder=' …')})"
+    return None
 
 
 class ServerSettings(Settings):

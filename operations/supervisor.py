@@ -95,7 +95,7 @@ class Supervisor:
     """Starts processes, waits until they are ready, watches them, and stops them in order.
 
     Args:
-        logs: The folder of their logs, one for each name, overwritten at each start.
+        logs: The folder of their logs, one for each name, and one of the start before, NAME.log.1.
         stop: The event that is set when this program is to end.
         grace_seconds: The time between SIGTERM and SIGKILL.
     """
@@ -127,6 +127,8 @@ class Supervisor:
             restart: Whether `watch` starts it again when it ends, instead of ending everything.
         """
         log = self._logs / f"{name}.log"
+        if log.exists():  # of the last start, which may have ended for a reason that it says
+            log.replace(log.with_name(f"{log.name}.1"))
         log.write_bytes(b"")
         process = _launch(command, environment, log)
         service = Service(name, command, environment, log, role, restart, process, time.monotonic())

@@ -6,9 +6,14 @@ import warnings
 from argparse import ArgumentParser
 from typing import TYPE_CHECKING, Any
 
+import httpx
 from prefect.cli import app
+from prefect.client.orchestration import get_client
 from prefect.workers.process import ProcessWorker
 
+from dcgan.errors import ConfigurationError
+from operations.command import DONE, FAILED, run_operation
+from operations.servers import POOLS
 from tasks.settings import CHECKOUT
 
 if TYPE_CHECKING:
@@ -54,6 +59,8 @@ def start(worker_type: str, arguments: list[str]) -> int:
     parser.add_argument("--name", help="Name that Prefect's pages show; by default one that Prefect invents")
     parser.add_argument("--with-healthcheck", action="store_true", help="Answer /health at port 8080 of 127.0.0.1")
     options = parser.parse_args(arguments)
+    if run_operation(lambda: require_pool(options.pool)) != DONE:
+        return FAILED
     os.environ.setdefault("DCGAN_HOME", str(CHECKOUT))  # the working directory that prefect.yaml's pull step sets
     # Prefect's command line reads sys.argv and nothing else
     sys.argv[1:] = [
@@ -63,6 +70,26 @@ def start(worker_type: str, arguments: list[str]) -> int:
     ]
     app()
     return 0
+
+
+def require_pool(pool: str) -> None:
+    """Refuse the name of a pool that does not exist, which Prefect's worker would create and wait on for ever.
+
+    The pools of `make deploy` on this machine are created, so that workers can be started before it.
+
+    Raises:
+        ConfigurationError: There is no such pool.
+    """
+    try:
+        with get_client(sync_client=True) as client:
+            existing = [found.name for found in client.read_work_pools()]
+    except (httpx.HTTPError, ValueError):  # Prefect's worker waits for its server, and says so
+        return
+    if pool not in (*existing, *POOLS):
+        raise ConfigurationError(
+            f"Prefect's server has no work pool {pool}; expected one of {', '.join(sorted({*existing, *POOLS}))}, or "
+            "another one that 'make deploy' creates."
+        )
 
 
 def main(arguments: list[str]) -> int:

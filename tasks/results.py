@@ -147,6 +147,19 @@ class SweepSummary(BaseModel):
     state_dir: Path
 
     @property
+    def objective(self) -> str:
+        """What the trials are compared by: the Fréchet distance, or the generator loss where none was evaluated."""
+        return "Fréchet distance" if self._evaluated else "last generator loss"
+
+    def objective_of(self, trial: TrialResult) -> float | None:
+        """Return a trial's value of it."""
+        return trial.frechet_distance if self._evaluated else trial.generator_loss
+
+    @property
+    def _evaluated(self) -> bool:
+        return any(trial.frechet_distance is not None for trial in self.trials)
+
+    @property
     def finished(self) -> list[TrialResult]:
         """The trials that finished."""
         return [trial for trial in self.trials if trial.state == "finished"]

@@ -15,7 +15,7 @@ import httpx
 from prefect import tags
 from prefect.client.orchestration import SyncPrefectClient, get_client
 from prefect.client.schemas.filters import FlowRunFilter, FlowRunFilterTags
-from prefect.client.schemas.objects import FlowRun
+from prefect.client.schemas.objects import FlowRun, State
 from prefect.client.schemas.responses import OrchestrationResult, SetStateStatus
 from prefect.client.schemas.sorting import FlowRunSort
 from prefect.deployments import run_deployment
@@ -175,7 +175,7 @@ class OnWorkers:
             return False
         try:
             with get_client(sync_client=True) as client:
-                state = Cancelling(message="Others were better at the same epoch.")
+                state: State[Any] = Cancelling(message="Others were better at the same epoch.")
                 answer: OrchestrationResult[Any] = client.set_flow_run_state(flow_run.id, state)
         except (httpx.TransportError, httpx.HTTPStatusError, ObjectNotFound) as error:
             logger.warning("Trial %d is not stopped: %s", trial.number, error)
@@ -282,16 +282,17 @@ def publish_files(this: Sweep, summary: SweepSummary) -> None:
     Raises:
         TrackingError: The store does not answer.
     """
+    text = markdown_table(summary)
     files = {
         "trials.csv": csv_table(summary).encode(),
-        "trials.md": markdown_table(summary).encode(),
+        "trials.md": text.encode(),
         "trials.png": plot_png(summary),
     }
     with tempfile.TemporaryDirectory(prefix=TEMPORARY_PREFIX, dir=this.context.settings.sweeps) as folder:
         for name, content in files.items():
             (Path(folder) / name).write_bytes(content)
         best = summary.best.frechet_distance if summary.best else None
-        record_sweep(this.context.store, this.run_id, Path(folder), len(summary.finished), best)
+        record_sweep(this.context.store, this.run_id, Path(folder), text, len(summary.finished), best)
 
 
 def _is_finished(trial: Trial, found: Mapping[int, TrialRun]) -> bool:

@@ -59,14 +59,9 @@ def markdown_table(summary: SweepSummary) -> str:
 
 
 def plot_png(summary: SweepSummary) -> bytes:
-    """Return a PNG of the objective by trial, and by each number that varies.
-
-    The objective is the Fréchet distance, or the last generator loss where no trial was evaluated.
-    """
-    evaluated = any(trial.frechet_distance is not None for trial in summary.trials)
-    label = "Fréchet distance" if evaluated else "last generator loss"
-    shown = [trial for trial in summary.trials if _height(trial, evaluated=evaluated) is not None]
-    heights = [_height(trial, evaluated=evaluated) or 0 for trial in shown]
+    """Return a PNG of the objective by trial, and by each number that varies."""
+    shown = [trial for trial in summary.trials if summary.objective_of(trial) is not None]
+    heights = [summary.objective_of(trial) or 0 for trial in shown]
     names = _varying_numbers(shown)[: MAX_PANELS - 1]
     columns = min(1 + len(names), 3)
     lines = -(-(1 + len(names)) // columns)
@@ -80,12 +75,12 @@ def plot_png(summary: SweepSummary) -> bytes:
             panel.set_xscale("log")
         elif len(values := sorted(set(places))) <= MAX_TICKS:
             panel.set_xticks(values, [f"{value:g}" for value in values])
-        if evaluated and heights and max(heights) > WIDE * min(heights) > 0:
+        if summary.best and heights and max(heights) > WIDE * min(heights) > 0:
             panel.set_yscale("log")
             panel.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
             panel.yaxis.set_major_formatter(StrMethodFormatter("{x:,.6g}"))
             panel.yaxis.set_minor_locator(NullLocator())
-    panels[0].set_ylabel(label)
+    panels[0].set_ylabel(summary.objective)
     panels[0].xaxis.set_major_locator(MaxNLocator(integer=True))
     panels[0].xaxis.set_major_formatter(StrMethodFormatter("{x:g}"))
     if any(trial.state != "finished" for trial in shown):
@@ -122,10 +117,6 @@ def _varying_numbers(trials: Sequence[TrialResult]) -> list[str]:
         for name, found in values.items()
         if name != SEED and len(set(found)) > 1 and all(isinstance(value, int | float) for value in found)
     ]
-
-
-def _height(trial: TrialResult, *, evaluated: bool) -> float | None:
-    return trial.frechet_distance if evaluated else trial.generator_loss
 
 
 def _number(value: float | None) -> str:

@@ -211,6 +211,8 @@ def _take(store: Store, run_id: str, configuration: Configuration, here: Holder)
 def _create(
     context: Context, configuration: Configuration, dataset: Manifest, here: Holder, stack: ExitStack
 ) -> _Claim:
+    if finished := runs.find_finished(context.store, configuration):
+        logger.info("The run %s has trained the same to its end; another seed would train other weights.", finished)
     run_id = runs.create_run(context.store, configuration, dataset, {**flow_run_tags(), **here.tags()})
     stack.enter_context(RunFolder(context.settings.runs / run_id).lock())
     return _Claim(Lease(context.store, run_id, here), configuration, resumed=False)

@@ -1,5 +1,6 @@
 """The registered generator: logged, registered once per run, verified, loaded, and put into service by aliases."""
 
+import json
 import tempfile
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
@@ -20,6 +21,7 @@ from mlflow.entities.model_registry import ModelVersion
 from mlflow.exceptions import MlflowException
 from mlflow.models import Model, ModelSignature
 from mlflow.types import Schema, TensorSpec
+from mlflow.utils.mlflow_tags import MLFLOW_MODEL_VERSIONS
 from pydantic import BaseModel, ConfigDict
 
 from dcgan.errors import ModelError, TrackingError, UnavailableError
@@ -143,6 +145,10 @@ def register_generator(store: Store, run_id: str, model_id: str, description: st
             lambda matching: [str(version.version) for version in client.search_model_versions(matching)],
             lambda surplus: client.delete_model_version(MODEL_NAME, surplus),
         )
+        # MLflow's pages show the version beside the run by this tag, which its server sets, and its client does not
+        if MLFLOW_MODEL_VERSIONS not in client.get_logged_model(model_id).tags:
+            link = json.dumps([{"name": MODEL_NAME, "version": number}])
+            client.set_logged_model_tags(model_id, {MLFLOW_MODEL_VERSIONS: link})
     return int(number)
 
 
@@ -181,10 +187,18 @@ def resolve(store: Store, name: int | str) -> Version:
         expected = "the number of a version"
     else:
         found, what = aliased(store, name), "alias"
-        expected = "the number of a version, or an alias that one has"
+        expected = f"the number of a version{_newest(store)}, or an alias that one has"
     if found is None:
         raise ModelError(f"The model {MODEL_NAME} has no {what} {name}; expected {expected}.")
     return found
+
+
+def _newest(store: Store) -> str:
+    with translated_errors(store.uri):
+        found = store.client.search_model_versions(
+            f"name = '{MODEL_NAME}'", max_results=1, order_by=["version_number DESC"]
+        )
+    return f" (the newest is {found[0].version})" if found else ""
 
 
 def _is_number(name: str) -> bool:

@@ -47,6 +47,13 @@ def find_unfinished(store: Store, configuration: Configuration) -> Iterator[str]
     yield from (run.info.run_id for run in _search(store, unfinished, ViewType.ACTIVE_ONLY))
 
 
+def find_finished(store: Store, configuration: Configuration) -> str | None:
+    """Return the id of the newest finished run of this configuration, data and code, None where there is none."""
+    fingerprint = f"tags.`{tags.FINGERPRINT}` = '{configuration.fingerprint()}'"
+    finished = _search(store, f"{fingerprint} and attributes.status = '{FINISHED}'", ViewType.ACTIVE_ONLY)
+    return next((run.info.run_id for run in finished), None)
+
+
 def every_run(store: Store) -> Iterator[Run]:
     """Yield all runs, newest first, those that were deleted in MLflow too."""
     yield from _search(store, "", ViewType.ALL)
@@ -91,7 +98,8 @@ def create_run(store: Store, configuration: Configuration, dataset: Manifest, mo
         **({MLFLOW_GIT_COMMIT: commit} if (commit := get_git_commit(str(LIBRARY))) else {}),
         **more_tags,
     }
-    name = f"{recipe.name}-seed{configuration.seed}"
+    trial = f"-trial{more_tags[tags.TRIAL]}" if tags.TRIAL in more_tags else ""
+    name = f"{recipe.name}-seed{configuration.seed}{trial}"
     client, experiment = store.client, store.experiment_id
     with translated_errors(store.uri):
         return create_once(
@@ -168,6 +176,13 @@ def end_run(store: Store, run_id: str, outcome: Outcome, note: str = "") -> None
         if note and (not written or written.startswith(FAILURE_NOTE)):
             store.client.set_tag(run_id, MLFLOW_RUN_NOTE, f"{FAILURE_NOTE}{note}")
         store.client.set_terminated(run_id, outcome)
+
+
+def describe_sweep(store: Store, run_id: str, text: str) -> None:
+    """Give a sweep's run a Markdown text as its description, in place of an earlier one; a user's stays."""
+    written = get_run(store, run_id).data.tags.get(MLFLOW_RUN_NOTE, "")
+    if not written or written.startswith((FAILURE_NOTE, text.partition("\n")[0])):
+        tag_run(store, run_id, {MLFLOW_RUN_NOTE: text})
 
 
 def describe_result(store: Store, run_id: str, version: int, verdict: str, *, evaluated: bool) -> None:

@@ -30,22 +30,27 @@ def test_the_flow_has_defaults_for_everything():
 
 @pytest.mark.usefixtures("in_service")
 @pytest.mark.parametrize(
-    ("arguments", "sentence"),
+    ("arguments", "sentence", "code"),
     [
-        ("--version 99", "The model dcgan-generator has no version 99; expected the number of a version."),
-        ("--version nobody", "The model dcgan-generator has no alias nobody; expected the number of a version, "),
+        ("--version 99", "The model dcgan-generator has no version 99; expected the number of a version.", 1),
+        (
+            "--version nobody",
+            "The model dcgan-generator has no alias nobody; expected the number of a version (the newest is 4), ",
+            1,
+        ),
         (
             "--count 10001 --out FOLDER/x.png",
             "FOLDER/x.png: cannot contain 10001 images; expected at most 10000.",
+            2,
         ),
-        ("--out FOLDER/x.gif", "FOLDER/x.gif: cannot be written; expected a folder, or a name in .png or .parquet."),
-        ("--out FOLDER/used", "FOLDER/used: exists; expected the name of a new folder, or an empty one."),
+        ("--out FOLDER/x.gif", "FOLDER/x.gif: cannot be written; expected a folder, or a name in .png or .parquet.", 2),
+        ("--out FOLDER/used", "FOLDER/used: exists; expected the name of a new folder, or an empty one.", 2),
     ],
 )
-def test_what_cannot_be_generated(arguments, sentence, tmp_path, unchanged, error_line):
-    """The sentence names the version or the output, with exit code 1, and nothing is written."""
+def test_what_cannot_be_generated(arguments, sentence, code, tmp_path, unchanged, error_line):
+    """The sentence names the version or the output, and nothing is written; a bad place is a bad argument."""
     (tmp_path / "used").mkdir()
     (tmp_path / "used" / "thesis.txt").write_text("a thesis")
     with unchanged():
-        assert main(["generate", *arguments.replace("FOLDER", str(tmp_path)).split()]) == 1
+        assert main(["generate", *arguments.replace("FOLDER", str(tmp_path)).split()]) == code
     assert error_line().startswith(sentence.replace("FOLDER", str(tmp_path)))

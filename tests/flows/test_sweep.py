@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 import time
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -19,14 +20,16 @@ from prefect.client.schemas.filters import (
     FlowRunFilterTags,
 )
 from prefect.settings import PREFECT_API_URL, temporary_settings
+from prefect.states import Completed, Running
 
 from dcgan.errors import SweepError
 from dcgan.images import read_png
 from flows.cli import main
-from flows.sweep import dcgan_sweep
+from flows.sweep import check, dcgan_sweep
 from flows.train import dcgan
 from tasks.context import open_context
 from tasks.settings import read_settings
+from tasks.sweep import OnWorkers, sweep
 from tests.service_stack import CHECKOUT
 from tracking.store import Store
 
@@ -92,7 +95,7 @@ def test_a_sweep_fails_when_every_trial_does(prefect_server, state, tmp_path):
 
 @pytest.mark.slow
 @pytest.mark.timeout(600)
-def test_a_killed_sweep_goes_on(prefect_server, state, small_folder, tmp_path):
+def test_a_killed_sweep_goes_on(prefect_server, state, small_folder, tmp_path, capsys):
     """Killed within its second trial, it resumes that one, repeats nothing, and shows the three below one run."""
     arguments = ["sweep", "--recipe", "smoke", "--set", "max_images=128", "--set", f"epochs={EPOCHS}", "--seeds=3,4,5"]
     arguments += ["--source", str(small_folder), "--device", "cpu"]
@@ -117,6 +120,8 @@ def test_a_killed_sweep_goes_on(prefect_server, state, small_folder, tmp_path):
         assert steps == [1, 2, 3, 4]
     (parent,) = [run for run in runs(store) if run not in trials and "dcgan.sweep" in run.data.tags]
     assert parent.info.status == "FINISHED"
+    assert "3 of 3 trials finished." in parent.data.tags["mlflow.note.content"]
+    assert [run.info.run_name for run in trials] == [f"smoke-seed{3 + number}-trial{number}" for number in range(3)]
     assert {run.data.tags["mlflow.parentRunId"] for run in trials} == {parent.info.run_id}
     table = list(csv.DictReader(artifact(store, parent, "sweep/trials.csv", tmp_path).read_text().splitlines()))
     assert [(row["trial"], row["state"], row["seed"], row["run_id"]) for row in table] == [
@@ -129,8 +134,32 @@ def test_a_killed_sweep_goes_on(prefect_server, state, small_folder, tmp_path):
     assert "data:image/png;base64," in shown
 
     runs_before = len(runs(store))
+    capsys.readouterr()
     assert main(arguments) == 0  # everything is done: nothing is trained
     assert len(runs(store)) == runs_before
+    header, *rows = capsys.readouterr().out.splitlines()[:4]
+    assert header.split("  ")[-1].strip() == "last generator loss"  # smoke is not evaluated
+    assert [row.split()[-1] for row in rows] == [f"{float(row['generator_loss']):.4g}" for row in table]
+
+
+def test_a_trial_that_has_ended_is_not_stopped(prefect_server, state):
+    """It ended by itself before it was to be stopped for being worse, so its result counts."""
+    plan = check(recipe="smoke", seeds=[1, 2])
+    with (
+        get_client(sync_client=True) as client,
+        suppress(SweepError),
+        sweep(open_context(read_settings()), plan, {}) as this,
+    ):
+        (trial, _) = this.trials.to_run()
+        flow_id = client.create_flow_from_name("dcgan")
+        client.create_deployment(flow_id, "ended")
+        runner = OnWorkers("dcgan/ended")
+        flow_run = client.create_flow_run(dcgan, tags=this.tags_of(trial), state=Running())
+        assert not runner.advance(this, trial)
+        client.set_flow_run_state(flow_run.id, Completed())
+        assert not runner.stop(trial)
+        assert client.read_flow_run(flow_run.id).state.is_completed()
+        assert runner.advance(this, trial)
 
 
 @pytest.mark.slow

@@ -6,13 +6,20 @@ import sqlite3
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
 
 import httpx
 import psutil
 import pytest
-from prefect.settings import PREFECT_API_SSL_CERT_FILE, PREFECT_API_URL, temporary_settings
+from prefect.settings import (
+    PREFECT_API_AUTH_STRING,
+    PREFECT_API_SSL_CERT_FILE,
+    PREFECT_API_URL,
+    PREFECT_HOME,
+    temporary_settings,
+)
 
 from dcgan.errors import ConfigurationError
 from operations.prefect_server import prefect_server
@@ -42,6 +49,14 @@ def start(folder: Path, python: Path = Path(sys.executable)) -> "subprocess.Pope
     )
 
 
+@pytest.fixture
+def private_server(tmp_path: Path) -> Iterator[str]:
+    """Yield the URL of a command's own server."""
+    settings = temporary_settings({PREFECT_HOME: tmp_path / "prefect"}, restore_defaults={PREFECT_API_URL})
+    with settings, prefect_server() as url:
+        yield url
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("how", ["by itself", "killed"])
 def test_the_server_ends_with_its_parent(how: str, tmp_path: Path) -> None:
@@ -58,6 +73,34 @@ def test_the_server_ends_with_its_parent(how: str, tmp_path: Path) -> None:
     assert program.returncode == (-signal.SIGKILL if how == "killed" else 0)
     _, alive = psutil.wait_procs([server], timeout=60)
     assert alive == []
+
+
+@pytest.mark.slow
+def test_it_leaves_automations_to_the_servers_of_the_machine(private_server: str) -> None:
+    """Those that `make deploy` has left in its database do nothing to a command's own flow run."""
+    user, password = PREFECT_API_AUTH_STRING.value().split(":")
+    settings = httpx.get(f"{private_server}/admin/settings", auth=(user, password)).json()
+    assert settings["server"]["services"]["triggers"]["enabled"] is False
+
+
+@pytest.mark.slow
+def test_a_worker_of_a_pool_that_does_not_exist_is_refused(private_server: str) -> None:
+    """Prefect's own worker would create the pool, and wait for ever."""
+    login = PREFECT_API_AUTH_STRING.value()
+    done = subprocess.run(
+        [sys.executable, "-m", "operations.worker", "--pool", "nope"],
+        cwd=CHECKOUT,
+        env={**os.environ, "PREFECT_API_URL": private_server, "PREFECT_API_AUTH_STRING": login},
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert (done.returncode, done.stdout) == (1, "")
+    assert done.stderr == (
+        "error: Prefect's server has no work pool nope; expected one of cpu, gpu, or another one that 'make deploy' "
+        "creates.\n"
+    )
 
 
 @pytest.mark.slow

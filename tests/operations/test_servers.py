@@ -1,5 +1,7 @@
 """Where the servers are, who may use them, and the sentence for each setting that cannot be used."""
 
+import os
+import re
 import socket
 from pathlib import Path
 
@@ -92,15 +94,16 @@ def test_only_an_ip_address_can_be_listened_on(address: str, monkeypatch: pytest
 
 
 def test_a_used_port_is_one_sentence() -> None:
-    """The sentence names the port and the setting that chooses another."""
+    """The sentence names the port, who uses it, and the setting that chooses another."""
     with socket.create_server(("127.0.0.1", 0)) as other:
         port = other.getsockname()[1]
         address = Address(f"http://127.0.0.1:{port}/api", "PREFECT_API_URL")
         with pytest.raises(ConfigurationError) as caught:
             address.require_free_port()
-    assert str(caught.value) == (
-        f"Port {port} of 127.0.0.1 cannot be used (Address already in use): stop the program that uses it, "
-        "or set PREFECT_API_URL to an address with another port."
+    assert re.fullmatch(
+        rf"Port {port} of 127\.0\.0\.1 cannot be used \(Address already in use\): stop the process {os.getpid()} "
+        r"\(.*python.*\), or set PREFECT_API_URL to an address with another port\.",
+        str(caught.value),
     )
     address.require_free_port()
 

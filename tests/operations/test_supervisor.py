@@ -70,6 +70,15 @@ def test_a_process_that_ends_is_reported(supervisor: Supervisor) -> None:
     assert service.log.read_text() == "oh\n"
 
 
+def test_the_log_of_the_last_start_is_kept(supervisor: Supervisor, tmp_path: Path) -> None:
+    """Whoever starts everything again can still read why it ended."""
+    for word in ("first", "second"):
+        start(supervisor, f"print({word!r}); {SLEEP}")
+    log = tmp_path / "logs" / "service.log"
+    assert log.read_text() == "second\nready\n"
+    assert log.with_name("service.log.1").read_text() == "first\nready\n"
+
+
 def test_waiting_has_a_limit(supervisor: Supervisor, tmp_path: Path) -> None:
     """What never becomes ready is reported by its name."""
     with pytest.raises(ProcessError) as caught:

@@ -39,6 +39,13 @@ def test_the_version_gives_the_trained_images(trained, expected):
     np.testing.assert_allclose(served, images, rtol=0, atol=1e-5)
 
 
+def test_the_run_is_linked_to_its_version(trained):
+    """MLflow's pages show the version beside the run, with a server and without."""
+    version = resolve(trained.context.store, trained.version)
+    logged = trained.context.store.client.get_logged_model(version.model_id)
+    assert json.loads(logged.tags["mlflow.modelVersions"]) == [{"name": MODEL_NAME, "version": str(trained.version)}]
+
+
 def test_latents_of_another_shape_are_refused(trained):
     """The signature is enforced."""
     version = resolve(trained.context.store, trained.version)

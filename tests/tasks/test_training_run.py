@@ -91,6 +91,14 @@ def test_auto_resumes_the_newest_unfinished(begin):
     assert begin(resume="never").resumed is False
 
 
+def test_a_repetition_of_a_finished_run_is_announced(begin, log):
+    """The same configuration on the same data trains the same weights again, which is hardly what was meant."""
+    finished = begin()
+    assert "has trained the same" not in log.text
+    begin()
+    assert f"The run {finished.run_id} has trained the same to its end; another seed would train" in log.text
+
+
 def test_auto_skips_a_run_that_is_locked(begin):
     """A run that a live process has locked is left alone, and a new one is created."""
     locked = begin(KeyboardInterrupt())
