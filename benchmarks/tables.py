@@ -155,9 +155,9 @@ def _overview(quality: Results, step: Results, gpu: Results, chaos: Results) -> 
     )
     yield (
         "How fast is a training step on two cores?",
-        _speedups(step, keras="Keras, as installed"),
+        _speedups(step, keras="Keras, as installed", bfloat16=True),
     )
-    yield f"How fast is it on an {gpu['gpus'][0]}?", _speedups(gpu, keras="Keras")
+    yield f"How fast is it on an {gpu['gpus'][0]}?", _speedups(gpu, keras="Keras", bfloat16=False)
     yield (
         "Does it survive a kill?",
         f"{chaos['same']} of {len(chaos['trials'])} ended with the same bits: {len(chaos['trials']) - 1} training runs "
@@ -165,14 +165,20 @@ def _overview(quality: Results, step: Results, gpu: Results, chaos: Results) -> 
     )
 
 
-def _speedups(results: Results, keras: str) -> str:
-    """Return how many times as fast as plain Keras and PyTorch each recipe is, if it was measured as it is now."""
+def _speedups(results: Results, keras: str, *, bfloat16: bool) -> str:
+    """Return how many times as fast as plain Keras and PyTorch each recipe is, if it was measured as it is now.
+
+    Args:
+        results: What was measured.
+        keras: Name of plain Keras in it.
+        bfloat16: Whether the precision `auto` is bfloat16 there.
+    """
     parts = []
     for recipe, measured in results["recipes"].items():
         if measured["batch_size"] != RECIPES[recipe].batch_size:
             continue
         ratios = {name: variant["speedup_of_this_project"] for name, variant in measured["variants"].items()}
-        if RECIPES[recipe].precision == "auto" and "bfloat16" in ratios[keras]:
+        if RECIPES[recipe].precision == "auto" and bfloat16:
             ours = {name: ratio["bfloat16"] for name, ratio in ratios.items()}
             parts.append(
                 f"`{recipe}` in bfloat16: {ours['Keras, bfloat16']:.2f}× Keras and "

@@ -151,7 +151,7 @@ def _worker(
 
 @app.command(name="export", group=OPERATIONS)
 def _export(out: Path, *, version: str = "champion") -> NoReturn:
-    """Write a registered generator as a TensorFlow SavedModel.
+    """Write a registered generator as a TensorFlow SavedModel and as an ONNX file.
 
     Args:
         out: Folder to write, which must not exist; TensorFlow Serving expects a number below the model's own folder.
