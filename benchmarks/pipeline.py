@@ -43,10 +43,6 @@ def main() -> None:
             "smoke_seconds": median(run["wall_seconds"] for run in smoke),
             "smoke_seconds_to_first_step": median(run["seconds_to_first_step"] for run in smoke),
             "starting_stages": _medians([starting_stages(run) for run in smoke]),
-            "smoke_stages": _medians([run["seconds"] for run in smoke]),
-            "download_and_prepare_seconds": median(
-                run["seconds"]["download"] + run["seconds"]["prepare"] for run in smoke
-            ),
             "read_parquet_seconds": median(reading),
             "recipes": {recipe: _summarize_epochs(run["records"]) for recipe, run in runs.items()},
         },

@@ -87,7 +87,7 @@ def tables() -> dict[str, Table]:
         "results": Table(
             ("quality", "step", "gpu", "chaos"),
             list(_overview(quality, step, gpu, chaos)),
-            "The GPU is that of another machine.",
+            "The GPU is that of another machine, measured before its steps were compiled as one loop.",
         ),
         "times": Table(("pipeline",), list(_times(pipeline)), _times_note(pipeline, step)),
         "step": Table(("step",), list(_step(step))),
@@ -205,7 +205,8 @@ def _times_note(pipeline: Results, step: Results) -> str:
     then = step["recipes"]["classic"]["variants"]["this project"]["images_per_second"]
     now = pipeline["recipes"]["classic"]["images_per_second"]
     return (
-        f"Machines differ: this one trained `classic` at {now:,.0f} images/s, that of the table above at {then:,.0f}."
+        f"Within the pipeline, on that day, `classic` trained at {now:,.0f} images/s; the step alone, measured for the "
+        f"table above on another day, at {then:,.0f}."
     )
 
 
@@ -235,7 +236,7 @@ def _pipeline(pipeline: Results) -> Iterator[tuple[str, ...]]:
         "opening MLflow's store, importing TensorFlow, building the networks",
         f"{start['mlflow_tensorflow_and_networks']:.1f} s",
     )
-    yield "compiling the step, within the first epoch", f"{start['compiling']:.1f} s"
+    yield "what the first epoch takes beside its steps: compiling, the grid, the state", f"{start['compiling']:.1f} s"
     yield "reading Parquet into the training images", f"{pipeline['read_parquet_seconds']:.1f} s"
     for name, epoch in pipeline["recipes"].items():
         yield f"recording an epoch of `{name}`", f"{epoch['recording_fraction_of_steps']:.1%} of its steps"

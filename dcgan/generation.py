@@ -129,7 +129,7 @@ def write_folder(out: Path, batches: Iterable[np.ndarray]) -> None:
         DataError: `out` cannot be written.
     """
     number = 0
-    with _translated_errors(out), atomic_folder(out, overwrite=False) as folder:
+    with _translated_errors(out), atomic_folder(out.resolve(), overwrite=False) as folder:
         for images in batches:
             for image in to_uint8(images[..., 0]):
                 (folder / f"{number:07d}.png").write_bytes(png_bytes(image))

@@ -109,7 +109,7 @@ class Recipe(BaseModel):
         """Return this recipe with other values for some of its hyperparameters.
 
         Raises:
-            ConfigurationError: A name is no hyperparameter, or a value is not valid for it.
+            ConfigurationError: A name is not a hyperparameter, or a value is not valid for it.
         """
         require_hyperparameters(changes)
         try:
@@ -120,7 +120,7 @@ class Recipe(BaseModel):
 
 
 def require_hyperparameters(names: Iterable[str]) -> None:
-    """Refuse a name that is no hyperparameter, with the one that was probably meant.
+    """Refuse a name that is not a hyperparameter, with the one that was probably meant.
 
     Raises:
         ConfigurationError: There is no hyperparameter of that name.

@@ -107,22 +107,19 @@ class Address:
             try:
                 probe.bind((host, self.port))
             except OSError as error:
+                user = _listener_at(host, self.port) or "the program that uses it"
                 raise ConfigurationError(
-                    f"Port {self.port} of {host} cannot be used ({error.strerror}): stop "
-                    f"{_listener_at(self.port) or 'the program that uses it'}, or set {self.variable} to an address "
-                    "with another port."
+                    f"Port {self.port} of {host} cannot be used ({error.strerror}): stop {user}, or set "
+                    f"{self.variable} to an address with another port."
                 ) from None
 
 
-def _listener_at(port: int) -> str | None:
-    """Return the process of this user that listens at a port, as far as the operating system tells."""
+def _listener_at(host: str, port: int) -> str | None:
+    """Return the process of this user that listens there, as far as the operating system tells."""
+    places = [(each, port) for each in (host, *ALL_INTERFACES)]
     with suppress(psutil.Error):
         for connection in psutil.net_connections("tcp"):
-            if (
-                connection.status == psutil.CONN_LISTEN
-                and getattr(connection.laddr, "port", None) == port
-                and connection.pid
-            ):
+            if connection.status == psutil.CONN_LISTEN and tuple(connection.laddr) in places and connection.pid:
                 command = " ".join(psutil.Process(connection.pid).cmdline())
                 return f"the process {connection.pid} ({shorten(mask_credentials(command), 100, placeholder=' …')})"
     return None

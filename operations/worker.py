@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import httpx
 from prefect.cli import app
 from prefect.client.orchestration import get_client
+from prefect.settings import PREFECT_API_URL
 from prefect.workers.process import ProcessWorker
 
 from dcgan.errors import ConfigurationError
@@ -78,11 +79,17 @@ def require_pool(pool: str) -> None:
     The pools of `make deploy` on this machine are created, so that workers can be started before it.
 
     Raises:
-        ConfigurationError: There is no such pool.
+        ConfigurationError: There is no such pool, or PREFECT_API_URL names no server.
     """
+    if not PREFECT_API_URL.value():
+        raise ConfigurationError(
+            'A worker needs Prefect\'s server; expected PREFECT_API_URL to name it (make ui, then eval "$(make env)").'
+        )
     try:
         with get_client(sync_client=True) as client:
             existing = [found.name for found in client.read_work_pools()]
+    except httpx.InvalidURL as error:
+        raise ConfigurationError(f"The setting PREFECT_API_URL is not an address: {error}.") from None
     except (httpx.HTTPError, ValueError):  # Prefect's worker waits for its server, and says so
         return
     if pool not in (*existing, *POOLS):

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from urllib.parse import unquote
+from urllib.request import getproxies_environment
 
 from pydantic import Field, ValidationError, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
@@ -174,7 +175,7 @@ def set_default_environment() -> None:
         "MLFLOW_ENABLE_PROXY_MULTIPART_UPLOAD": "false",
         "TF_CPP_MIN_LOG_LEVEL": "3",  # its errors reach Python as exceptions; on a CPU, a missing GPU is one of these
         "TF_FORCE_GPU_ALLOW_GROWTH": "true",  # else the first process takes the whole GPU, and others find none left
-        "TF_ENABLE_ONEDNN_OPTS": "1",  # off by default on AMD, where it takes a third off a direct step
+        "TF_ENABLE_ONEDNN_OPTS": "1",  # off by default on some processors, where it takes a third off a direct step
     }
     for name, value in defaults.items():
         os.environ.setdefault(name, value)
@@ -200,10 +201,11 @@ def quiet_imports() -> Iterator[None]:
 
 def _bypass_proxy_on_loopback() -> None:
     """Exempt this machine from a proxy that the environment names: it would look for our servers on its own machine."""
-    # clients take either name, of which the first wins
-    exempt = [host for host in (os.environ.get("no_proxy") or os.environ.get("NO_PROXY", "")).split(",") if host]
-    exempt += [host for host in ("127.0.0.1", "localhost", "::1") if host not in exempt]
-    os.environ["no_proxy"] = os.environ["NO_PROXY"] = ",".join(exempt)
+    named = getproxies_environment()
+    exempt = [host.strip() for host in named.pop("no", "").split(",") if host.strip()]
+    if named and "*" not in exempt:
+        exempt += [host for host in ("127.0.0.1", "localhost", "::1") if host not in exempt]
+        os.environ["no_proxy"] = os.environ["NO_PROXY"] = ",".join(exempt)
 
 
 def _move_credentials() -> None:

@@ -180,7 +180,8 @@ class OnWorkers:
         except (httpx.TransportError, httpx.HTTPStatusError, ObjectNotFound) as error:
             logger.warning("Trial %d is not stopped: %s", trial.number, error)
             return False
-        return answer.status == SetStateStatus.ACCEPT  # else it ended by itself meanwhile
+        # else it ended by itself meanwhile; of one that had not begun, Prefect refuses Cancelling, and sets Cancelled
+        return answer.status == SetStateStatus.ACCEPT or bool(answer.state and answer.state.is_cancelled())
 
     def _start(self, client: SyncPrefectClient, sweep: Sweep, trial: Trial) -> FlowRun:
         name = sweep.name_of(trial)
@@ -282,17 +283,16 @@ def publish_files(this: Sweep, summary: SweepSummary) -> None:
     Raises:
         TrackingError: The store does not answer.
     """
-    text = markdown_table(summary)
     files = {
         "trials.csv": csv_table(summary).encode(),
-        "trials.md": text.encode(),
+        "trials.md": markdown_table(summary).encode(),
         "trials.png": plot_png(summary),
     }
     with tempfile.TemporaryDirectory(prefix=TEMPORARY_PREFIX, dir=this.context.settings.sweeps) as folder:
         for name, content in files.items():
             (Path(folder) / name).write_bytes(content)
         best = summary.best.frechet_distance if summary.best else None
-        record_sweep(this.context.store, this.run_id, Path(folder), text, len(summary.finished), best)
+        record_sweep(this.context.store, this.run_id, Path(folder), len(summary.finished), best)
 
 
 def _is_finished(trial: Trial, found: Mapping[int, TrialRun]) -> bool:

@@ -178,11 +178,12 @@ def end_run(store: Store, run_id: str, outcome: Outcome, note: str = "") -> None
         store.client.set_terminated(run_id, outcome)
 
 
-def describe_sweep(store: Store, run_id: str, text: str) -> None:
-    """Give a sweep's run a Markdown text as its description, in place of an earlier one; a user's stays."""
+def describe_sweep(store: Store, run_id: str) -> None:
+    """Give a sweep's run a description for its page, its plot and a link to its table; a user's stays."""
     written = get_run(store, run_id).data.tags.get(MLFLOW_RUN_NOTE, "")
-    if not written or written.startswith((FAILURE_NOTE, text.partition("\n")[0])):
-        tag_run(store, run_id, {MLFLOW_RUN_NOTE: text})
+    if not written or written.startswith(FAILURE_NOTE):
+        plot, table = (artifact_link(run_id, f"{tags.SWEEP_REPORT}/{name}") for name in ("trials.png", "trials.csv"))
+        tag_run(store, run_id, {MLFLOW_RUN_NOTE: f"![trials]({plot})\n\n[Table of the trials]({table})\n"})
 
 
 def describe_result(store: Store, run_id: str, version: int, verdict: str, *, evaluated: bool) -> None:

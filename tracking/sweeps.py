@@ -236,21 +236,19 @@ def distances_by_epoch(store: Store, run: TrialRun) -> dict[int, float]:
     return recorded_curves(store, run.run_id, [SELECTION_METRIC]).get(SELECTION_METRIC, {})
 
 
-def record_sweep(store: Store, run_id: str, folder: Path, text: str, finished: int, best: float | None) -> None:
+def record_sweep(store: Store, run_id: str, folder: Path, finished: int, best: float | None) -> None:
     """Record how far a sweep is.
 
     Args:
         store: The store.
         run_id: Its MLflow run.
         folder: The files that show it, to upload.
-        text: Markdown text with a heading of its own, the run's description once a trial has finished, unless a user
-            has written one.
         finished: Number of finished trials.
         best: The lowest Fréchet distance of them.
     """
     runs.upload_folder(store, run_id, folder, SWEEP_REPORT)
     if finished:
-        runs.describe_sweep(store, run_id, text)
+        runs.describe_sweep(store, run_id)
     if best is not None:
         with translated_errors(store.uri):
             store.client.log_metric(run_id, f"{SWEEP_REPORT}/{BEST_FRECHET_DISTANCE}", best, step=finished)

@@ -73,7 +73,7 @@ class Gan:
         order, padded = (tf.TensorSpec([steps, *batch], tf.int32) for steps in (None, XLA_STEPS))
         latents = tf.TensorSpec([XLA_STEPS, *batch, LATENT_SIZE], tf.float32)
         self._run = tf.function(self._run_steps, input_signature=[order, scalar], autograph=False)
-        self._draw_latents = tf.function(self._latents_of_steps, input_signature=[scalar], autograph=False)
+        self._draw_latents = tf.function(self._latents_of_steps, input_signature=[scalar, scalar], autograph=False)
         self._run_compiled = tf.function(
             self._run_padded, input_signature=[padded, latents, scalar, scalar], autograph=False, jit_compile=True
         )
@@ -109,7 +109,7 @@ class Gan:
             rows = order[done : done + XLA_STEPS]
             padded = np.pad(rows, [(0, XLA_STEPS - len(rows)), (0, 0)])
             first = first_step + done
-            metrics = self._run_compiled(padded, self._draw_latents(first), first, len(rows))
+            metrics = self._run_compiled(padded, self._draw_latents(first, len(rows)), first, len(rows))
             parts.append([metric.numpy()[: len(rows)] for metric in metrics])
         return StepMetrics(*(np.concatenate(metric) for metric in zip(*parts, strict=True)))
 
@@ -201,12 +201,17 @@ class Gan:
         images = tf.gather(self._images, local_shard(lambda _: rows, [size], batch_axis=0))
         return self._step(images, latents, step)
 
-    def _latents_of_steps(self, first_step: tf.Tensor) -> tf.Tensor:
-        """Return the latents of XLA_STEPS steps, drawn on the processor: XLA would make other floats of the seed."""
+    def _latents_of_steps(self, first_step: tf.Tensor, steps: tf.Tensor) -> tf.Tensor:
+        """Return the latents of `steps` steps, and zeros for the rest of XLA_STEPS.
+
+        They are drawn on the processor: XLA would make other floats of the seed.
+        """
         shape = [self.recipe.batch_size, LATENT_SIZE]
         with tf.device("cpu"):
-            steps = first_step + tf.range(XLA_STEPS)
-            return tf.map_fn(lambda step: self._latents(shape, step), steps, fn_output_signature=tf.float32)
+            drawn = tf.map_fn(
+                lambda step: self._latents(shape, step), first_step + tf.range(steps), fn_output_signature=tf.float32
+            )
+            return tf.pad(drawn, [[0, XLA_STEPS - steps], [0, 0], [0, 0]])
 
     def _latents(self, shape: list[int], step: tf.Tensor) -> tf.Tensor:
         return tf.random.stateless_normal(shape, self._seed(Stream.LATENTS, step), alg="philox")

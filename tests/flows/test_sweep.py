@@ -120,7 +120,10 @@ def test_a_killed_sweep_goes_on(prefect_server, state, small_folder, tmp_path, c
         assert steps == [1, 2, 3, 4]
     (parent,) = [run for run in runs(store) if run not in trials and "dcgan.sweep" in run.data.tags]
     assert parent.info.status == "FINISHED"
-    assert "3 of 3 trials finished." in parent.data.tags["mlflow.note.content"]
+    assert (
+        f"![trials](get-artifact?path=sweep%2Ftrials.png&run_uuid={parent.info.run_id})"
+        in (parent.data.tags["mlflow.note.content"])
+    )
     assert [run.info.run_name for run in trials] == [f"smoke-seed{3 + number}-trial{number}" for number in range(3)]
     assert {run.data.tags["mlflow.parentRunId"] for run in trials} == {parent.info.run_id}
     table = list(csv.DictReader(artifact(store, parent, "sweep/trials.csv", tmp_path).read_text().splitlines()))

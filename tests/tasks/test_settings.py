@@ -108,21 +108,40 @@ def test_a_user_that_does_not_exist_is_named():
     )
 
 
-@pytest.mark.parametrize("name", ["NO_PROXY", "no_proxy"])
-def test_servers_of_this_machine_are_reached_directly(tmp_path, web, name):
-    """A proxy that the environment names would look for them on its own machine; what it exempts already stays."""
-    web.answers["/"] = [web.respond(b"here")] * 2
-    both = "import httpx, requests; print(httpx.get(A).text, requests.get(A).text, os.environ['no_proxy'])"
-    program = f"A = {web.address + '/'!r}; {SET.partition(' print')[0]} {both}"
-    environment = {key: value for key, value in os.environ.items() if key.lower() != "no_proxy"}
-    proxy = {"HTTP_PROXY": "http://127.0.0.1:9", "http_proxy": "http://127.0.0.1:9", name: "intranet"}
+def proxies_of(tmp_path, program, **proxies):
+    """Return what a program prints that sets the default environment where these proxies are named."""
+    others = {name: value for name, value in os.environ.items() if not name.lower().endswith("_proxy")}
     result = subprocess.run(
-        [sys.executable, "-c", program],
+        [sys.executable, "-c", f"{SET.partition(' print')[0]} import httpx, requests; print({program})"],
         cwd=CHECKOUT,
-        env={**environment, **proxy, "DCGAN_STATE": str(tmp_path / "state")},
+        env={**others, **proxies, "DCGAN_STATE": str(tmp_path / "state")},
         capture_output=True,
         text=True,
         timeout=60,
         check=False,
     )
-    assert result.stdout.split() == ["here", "here", "intranet,127.0.0.1,localhost,::1"], result.stderr
+    assert result.returncode == 0, result.stderr
+    return result.stdout.split()
+
+
+@pytest.mark.parametrize("name", ["NO_PROXY", "no_proxy"])
+def test_servers_of_this_machine_are_reached_directly(tmp_path, web, name):
+    """A proxy that the environment names would look for them on its own machine; what it exempts already stays."""
+    web.answers["/"] = [web.respond(b"here")] * 2
+    url = f"{web.address}/"
+    program = f"httpx.get({url!r}).text, requests.get({url!r}).text, os.environ['no_proxy'], sep=' '"
+    proxies = {"HTTP_PROXY": "http://127.0.0.1:9", "http_proxy": "http://127.0.0.1:9", name: "intranet"}
+    assert proxies_of(tmp_path, program, **proxies) == ["here", "here", "intranet,127.0.0.1,localhost,::1"]
+
+
+@pytest.mark.parametrize(
+    ("proxies", "found"),
+    [
+        ({}, ["None"]),  # else macOS would not ask the system for its proxies
+        ({"NO_PROXY": "intranet"}, ["intranet"]),
+        ({"HTTP_PROXY": "http://127.0.0.1:9", "NO_PROXY": "*"}, ["*"]),  # which counts only alone
+    ],
+)
+def test_an_environment_that_needs_no_exemption_stays(tmp_path, proxies, found):
+    """Where there is no proxy, or it is never used, nothing is set."""
+    assert proxies_of(tmp_path, "os.environ.get('NO_PROXY')", **proxies) == found
