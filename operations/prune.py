@@ -234,9 +234,8 @@ def _size(path: Path) -> int:
 def _stats(path: Path) -> Iterator[os.stat_result]:
     inside = (Path(folder, name) for folder, folders, files in os.walk(path) for name in (*folders, *files))
     for each in (path, *inside):
-        with suppress(
-            FileNotFoundError
-        ):  # its process is just removing it, as are the folders that os.walk passes over
+        # its process may just be removing it; os.walk passes over such folders by itself
+        with suppress(FileNotFoundError):
             yield each.lstat()
 
 

@@ -141,9 +141,8 @@ def during_the_download(body: Callable[[], object]) -> Iterator[None]:
 
 def test_a_verdict_is_about_the_champion_that_is_replaced(in_service):
     """One that another machine promotes while the version's files are checked is not replaced unawares."""
-    elsewhere = lambda: model_registry.set_champion(in_service.context.store, 3)  # noqa: E731 - it stands for a process
     with (
-        during_the_download(elsewhere),
+        during_the_download(lambda: model_registry.set_champion(in_service.context.store, 3)),
         pytest.raises(ModelError, match=r"^Version 2 was compared with another champion than version 3;"),
     ):
         promote_version.fn(in_service.context, 2, force=False)
@@ -153,8 +152,7 @@ def test_a_verdict_is_about_the_champion_that_is_replaced(in_service):
 def test_a_champion_of_another_machine_is_not_rolled_back(in_service):
     """What was promoted while the previous champion's files were checked stays in service."""
     promote_candidate.fn(in_service.context, in_service.better, "auto")
-    elsewhere = lambda: model_registry.set_champion(in_service.context.store, 3)  # noqa: E731 - it stands for a process
-    with during_the_download(elsewhere):
+    with during_the_download(lambda: model_registry.set_champion(in_service.context.store, 3)):
         assert refused_rollback(in_service) == (
             "The champion changed meanwhile; expected the same one: ask for the rollback again."
         )
