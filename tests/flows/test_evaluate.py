@@ -36,8 +36,8 @@ def test_the_flow_takes_an_alias_and_returns_the_metrics(in_service):
     [
         (
             "nobody",
-            "The model dcgan-generator has no alias nobody; expected the number of a version, or an alias that one "
-            "has.",
+            "The model dcgan-generator has no alias nobody; expected the number of a version (the newest is 4), or an "
+            "alias that one has.",
         ),
         ("99", "The model dcgan-generator has no version 99; expected the number of a version."),
     ],

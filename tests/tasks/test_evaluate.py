@@ -172,7 +172,10 @@ def test_too_few_images_are_refused(in_service, pipeline):
 @pytest.mark.parametrize(
     ("name", "sentence"),
     [
-        ("challenger", "has no alias challenger; expected the number of a version, or an alias that one has."),
+        (
+            "challenger",
+            "has no alias challenger; expected the number of a version (the newest is 4), or an alias that one has.",
+        ),
         (7, "has no version 7; expected the number of a version."),
         ("7", "has no version 7; expected the number of a version."),
     ],
