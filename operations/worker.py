@@ -100,7 +100,7 @@ def require_pool(pool: str) -> None:
 
 
 def main(arguments: list[str]) -> int:
-    """Run a worker of type `process`; it creates its pool if that does not exist."""
+    """Run a worker of type `process`, and return the exit code."""
     return start(ProcessWorker.type, arguments)
 
 

@@ -56,7 +56,7 @@ def test_a_range_of_integers_stays_one():
 
 
 def test_the_same_sweep_has_the_same_title():
-    """More trials go on with it; other values, seeds, changes or sources are another sweep."""
+    """More trials continue it; other values, seeds, changes or sources are another sweep."""
     first = plan(recipe="fast", search={"beta_1": "0.3..0.9"}, trials=3, name="mine")
     assert first.title.startswith("mine-")
     assert plan(recipe="fast", search={"beta_1": "0.3..0.9"}, trials=9, name="mine").title == first.title

@@ -137,7 +137,7 @@ def of_another_architecture(client: docker.DockerClient) -> Iterator[str]:
 
 
 def test_a_killed_container_is_resumed_by_another(machine: Machine, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A training run whose container dies goes on in a new one, in the same MLflow run, from the shared state."""
+    """A training run whose container dies resumes in a new one, in the same MLflow run, from the shared state."""
     flow_run = machine.start("dcgan/smoke", "--param", "epochs=4", "--param", "source=bundled")
     monkeypatch.setenv("MLFLOW_TRACKING_USERNAME", MLFLOW_LOGIN[0])
     monkeypatch.setenv("MLFLOW_TRACKING_PASSWORD", MLFLOW_LOGIN[1])

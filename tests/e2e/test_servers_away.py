@@ -37,7 +37,7 @@ def require_everything_once(client: MlflowClient, epochs: int) -> str:
 
 
 def test_both_servers_are_away_for_a_while(tmp_path, small_folder):
-    """Training goes on; epochs that end meanwhile are recorded, in order and once, and Prefect knows the end."""
+    """Training continues; epochs that end meanwhile are recorded, in order and once, and Prefect knows the end."""
     epochs = 20  # the last of which end when both servers are back
     with (
         mlflow_server(tmp_path) as (mlflow, mlflow_url),

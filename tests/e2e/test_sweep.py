@@ -64,8 +64,8 @@ def through_prefect(stack: ServiceStack, **parameters: object) -> "subprocess.Co
     return stack.run_prefect("deployment", "run", "dcgan-sweep/sweep", *given, "--watch", seconds=SWEEP_SECONDS)
 
 
-def test_a_killed_sweep_goes_on_through_its_deployment(workers):
-    """The trials that ran when it was killed go on on their workers; none is repeated, and all are below one run."""
+def test_a_killed_sweep_resumes_through_its_deployment(workers):
+    """The trials that ran when it was killed continue on their workers; none is repeated, and all are below one run."""
     arguments = ["sweep", "--recipe=smoke", f"--seeds={','.join(map(str, SEEDS))}", "--source=bundled", "--parallel=2"]
     arguments += [f"--set={name}={value}" for name, value in CHANGES.items()]
     sweep = subprocess.Popen(

@@ -95,7 +95,7 @@ def test_a_sweep_fails_when_every_trial_does(prefect_server, state, tmp_path):
 
 @pytest.mark.slow
 @pytest.mark.timeout(600)
-def test_a_killed_sweep_goes_on(prefect_server, state, small_folder, tmp_path, capsys):
+def test_a_killed_sweep_resumes(prefect_server, state, small_folder, tmp_path, capsys):
     """Killed within its second trial, it resumes that one, repeats nothing, and shows the three below one run."""
     arguments = ["sweep", "--recipe", "smoke", "--set", "max_images=128", "--set", f"epochs={EPOCHS}", "--seeds=3,4,5"]
     arguments += ["--source", str(small_folder), "--device", "cpu"]

@@ -52,5 +52,5 @@ def test_a_signal_ends_the_body_and_what_it_started(tmp_path: Path) -> None:
         psutil.Process().send_signal(signal.SIGTERM)
         supervisor.watch()
         supervisor.wait_until(lambda: False, "Nothing", 60)
-        pytest.fail("the body went on")
+        pytest.fail("the body continued")
     assert sleeper.process.poll() is not None

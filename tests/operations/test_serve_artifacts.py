@@ -100,7 +100,7 @@ def test_a_folder_that_this_machine_lacks_is_refused(tmp_path: Path) -> None:
 
 
 def test_a_run_in_use_keeps_its_address(local: Registry, capsys) -> None:
-    """Its process would go on at the old one; nothing is changed."""
+    """Its process would continue at the old one; nothing is changed."""
     settings = ServerSettings()
     (run,) = local.context.store.client.search_runs([local.context.store.experiment_id])
     tag_run(local.context.store, run.info.run_id, Holder(host="elsewhere", folder="/state").tags())

@@ -181,7 +181,7 @@ def test_flow_runs_of_a_worker_that_died_are_stopped(supervisor: Supervisor, tmp
 
 
 def test_nohup_outlives_the_terminal() -> None:
-    """Whoever ignores SIGHUP goes on when the terminal is closed."""
+    """Whoever ignores SIGHUP keeps running when the terminal is closed."""
     before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
     try:
         with stop_on_signals() as stop:

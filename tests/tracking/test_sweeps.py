@@ -1,4 +1,4 @@
-"""A sweep's trials in Optuna's database: which of them a sweep that goes on has still to run."""
+"""A sweep's trials in Optuna's database: which of them a resumed sweep has still to run."""
 
 import itertools
 from pathlib import Path
