@@ -23,6 +23,7 @@ from tasks.settings import CHECKOUT
 POLL_SECONDS = 0.2
 LOOK_SECONDS = 5.0  # between looks at the workers' flow runs, each of which reads all of the machine's processes
 GRACE_SECONDS = 30.0  # between SIGTERM and SIGKILL, as Prefect gives its flow runs
+REPORT_SECONDS = 10.0  # for a worker to report the end of its flow runs and to end itself
 FIRST_DELAY_SECONDS, LAST_DELAY_SECONDS = (
     1.0,
     60.0,
@@ -173,14 +174,18 @@ class Supervisor:
         return list(self._flow_runs)
 
     def stop(self) -> None:
-        """Stop everything: flow runs first, while there are servers to report to, then workers, servers and stores.
+        """Stop everything: workers first, while there are servers to report to, then servers and stores.
 
-        A worker kills its flow runs at once when it gets SIGTERM, so it gets it only after they have ended.
+        A worker ends its flow runs before itself; those of one that has died before are ended here.
         """
-        self._terminate(self.flow_runs())
+        self.flow_runs()  # remembers them, should a worker not end by itself
         for roles in STOP_ORDER:
             services = [service for service in self._services if service.role in roles]
-            self._terminate([process for service in services for process in service.session()])
+            processes = [process for service in services for process in service.session()]
+            if Role.WORKER in roles:
+                _terminate(processes, self._grace_seconds + REPORT_SECONDS)
+                processes = self.flow_runs()
+            _terminate(processes, self._grace_seconds)
         for service in self._services:
             service.process.wait()
 
@@ -207,19 +212,9 @@ class Supervisor:
                 )
                 service.restart_at = now + service.delay_seconds
             elif now >= service.restart_at:
-                self._terminate(service.session())  # child processes may still have its port
+                _terminate(service.session(), self._grace_seconds)  # child processes may still have its port
                 service.process = _launch(service.command, service.environment, service.log)
                 service.started, service.restart_at = now, None
-
-    def _terminate(self, processes: Sequence[psutil.Process]) -> None:
-        for process in processes:
-            with suppress(psutil.NoSuchProcess):
-                process.terminate()
-        _, alive = psutil.wait_procs(processes, timeout=self._grace_seconds)
-        for process in alive:
-            with suppress(psutil.NoSuchProcess):
-                process.kill()
-        psutil.wait_procs(alive, timeout=self._grace_seconds)
 
 
 @contextmanager
@@ -247,15 +242,29 @@ def stop_on_signals() -> Iterator[Event]:
     The handlers also keep child processes from inheriting an ignored SIGINT, which a shell's background jobs have.
     """
     stop = Event()
-    numbers = [signal.SIGINT, signal.SIGTERM]
-    if signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:  # else nohup has asked to keep running
-        numbers.append(signal.SIGHUP)
-    before = {number: signal.signal(number, lambda *_: stop.set()) for number in numbers}
+    before = {number: signal.signal(number, lambda *_: stop.set()) for number in stop_signals()}
     try:
         yield stop
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
+
+
+def stop_signals() -> list[signal.Signals]:
+    """Return the signals that ask a program to end: SIGHUP is not one of them if nohup has it ignored."""
+    ignored = signal.getsignal(signal.SIGHUP) is signal.SIG_IGN
+    return [signal.SIGINT, signal.SIGTERM, *(() if ignored else (signal.SIGHUP,))]
+
+
+def _terminate(processes: Sequence[psutil.Process], grace_seconds: float) -> None:
+    for process in processes:
+        with suppress(psutil.NoSuchProcess):
+            process.terminate()
+    _, alive = psutil.wait_procs(processes, timeout=grace_seconds)
+    for process in alive:
+        with suppress(psutil.NoSuchProcess):
+            process.kill()
+    psutil.wait_procs(alive, timeout=grace_seconds)
 
 
 def _launch(command: Sequence[str], environment: Mapping[str, str], log: Path) -> subprocess.Popen[bytes]:

@@ -1,12 +1,17 @@
 """`dcgan worker`: run a Prefect worker of type `process`, one flow run at a time."""
 
+import asyncio
 import os
+import signal
 import sys
 import warnings
 from argparse import ArgumentParser
-from typing import TYPE_CHECKING, Any
+from contextlib import suppress
+from typing import TYPE_CHECKING, Any, Self
 
+import anyio
 import httpx
+import psutil
 from prefect.cli import app
 from prefect.client.orchestration import get_client
 from prefect.settings import PREFECT_API_URL
@@ -15,6 +20,7 @@ from prefect.workers.process import ProcessWorker
 from dcgan.errors import ConfigurationError
 from operations.command import DONE, FAILED, run_operation
 from operations.servers import POOLS
+from operations.supervisor import GRACE_SECONDS, POLL_SECONDS, stop_signals
 from tasks.settings import CHECKOUT
 
 if TYPE_CHECKING:
@@ -45,7 +51,47 @@ with warnings.catch_warnings():
     warnings.simplefilter("ignore", UserWarning)  # it replaces Prefect's own worker of this type on purpose
 
     class Worker(IgnoresItsOwn, ProcessWorker):
-        """A worker of type `process`."""
+        """A worker of type `process` that ends its flow runs before itself.
+
+        At a signal Prefect's own (3.8) kills them at once, and they stay Running in Prefect although nothing runs. This
+        one takes no more flow runs, sends SIGTERM to those that it has, and ends when they have, or after the grace
+        time. A second signal is Prefect's again, and ends it at once.
+        """
+
+        _stopping: asyncio.Task[None] | None = None
+
+        async def __aenter__(self) -> Self:
+            await super().__aenter__()
+            # Prefect's command line has set handlers of its own by now
+            loop, before = asyncio.get_running_loop(), {number: signal.getsignal(number) for number in stop_signals()}
+
+            def stop() -> None:
+                for number, handler in before.items():
+                    loop.remove_signal_handler(number)
+                    signal.signal(number, handler)
+                self._stopping = loop.create_task(self._stop_flow_runs())
+
+            for number in before:
+                loop.add_signal_handler(number, stop)
+            return self
+
+        async def get_and_submit_flow_runs(self) -> "list[FlowRun]":
+            """Ask for flow runs that are due and start them, unless the worker is to end."""
+            return [] if self._stopping else await super().get_and_submit_flow_runs()
+
+        async def _stop_flow_runs(self) -> None:
+            if self.limiter.borrowed_tokens:
+                self._logger.info("Stopping; flow runs first.")
+            signalled: set[psutil.Process] = set()
+            with anyio.move_on_after(GRACE_SECONDS):
+                while self.limiter.borrowed_tokens:
+                    # again and again, as one may have been about to start
+                    for process in set(psutil.Process().children()) - signalled:
+                        with suppress(psutil.NoSuchProcess):
+                            process.terminate()
+                        signalled.add(process)
+                    await anyio.sleep(POLL_SECONDS)
+            os.kill(os.getpid(), signal.SIGTERM)
 
 
 def start(worker_type: str, arguments: list[str]) -> int:

@@ -1,4 +1,4 @@
-"""A training run that is dead, or only declared dead: another worker resumes it in the same MLflow run."""
+"""A training run whose worker stops, dies or is declared dead: another worker resumes it in the same MLflow run."""
 
 import os
 import re
@@ -93,6 +93,25 @@ def test_another_worker_resumes_the_same_mlflow_run(
     assert run.info.status == "FINISHED"
     steps = [metric.step for metric in client.get_metric_history(run.info.run_id, "train/generator_loss")]
     assert steps == list(range(1, EPOCHS + 1))
+
+
+def test_a_worker_ends_its_flow_run_before_itself(
+    settings: ServerSettings, supervisor: Supervisor, first_worker: Service
+) -> None:
+    """At SIGTERM it takes no other flow run; the one that it has becomes KILLED in MLflow and is scheduled again."""
+    client = MlflowClient(settings.mlflow.url)
+    running = run_deployment(settings)
+    supervisor.wait_until(lambda: len(client.search_runs(["1"])) == 1, "The training run", 300)
+    waiting = run_deployment(settings)
+    (trainer,) = first_worker.children()
+    first_worker.process.terminate()
+    assert first_worker.process.wait(60) == 0
+    assert not trainer.is_running()
+    (run,) = client.search_runs(["1"])
+    assert run.info.status == "KILLED"
+    assert flow_run(settings, waiting)["state_type"] == "SCHEDULED"
+    supervisor.wait_until(lambda: flow_run(settings, running)["state_type"] == "SCHEDULED", "The automation", 60)
+    assert "Traceback" not in first_worker.log.read_text()
 
 
 def test_a_run_that_was_declared_dead_gives_way_to_its_successor(

@@ -26,12 +26,13 @@ signal.signal(signal.SIGTERM, save)
 print("ready", flush=True)
 time.sleep(60)
 """
-# kills its flow run at SIGTERM, as Prefect's worker does
+# ends its flow run, which is in a session of its own, before itself
 WORKER = """
 import signal, subprocess, sys
-flow_run = subprocess.Popen([sys.executable, "-c", sys.argv[2], sys.argv[1]])
+flow_run = subprocess.Popen([sys.executable, "-c", sys.argv[2], sys.argv[1]], start_new_session=True)
 def end(*_):
-    flow_run.kill()
+    flow_run.terminate()
+    flow_run.wait()
     raise SystemExit
 signal.signal(signal.SIGTERM, end)
 flow_run.wait()
@@ -158,14 +159,15 @@ def test_a_process_that_ignores_sigterm_is_killed(tmp_path: Path, stop: Event) -
     assert service.session() == []
 
 
-def test_flow_runs_end_before_their_worker(supervisor: Supervisor, tmp_path: Path) -> None:
-    """A flow run gets SIGTERM, and saves its state, before its worker, which would kill it, gets it."""
-    saved = tmp_path / "saved"
+def test_workers_end_before_servers(supervisor: Supervisor, tmp_path: Path) -> None:
+    """A worker's flow run saves its state while there is a server to report to."""
+    saved, reported = tmp_path / "saved", tmp_path / "reported"
+    server = start(supervisor, FLOW_RUN, str(reported))
     worker = start(supervisor, WORKER, str(saved), FLOW_RUN, role=Role.WORKER)
     assert len(supervisor.flow_runs()) == 1
     supervisor.stop()
-    assert saved.read_text() == "saved"
-    assert worker.session() == []
+    assert saved.stat().st_mtime_ns < reported.stat().st_mtime_ns
+    assert worker.session() == server.session() == []
 
 
 def test_flow_runs_of_a_worker_that_died_are_stopped(supervisor: Supervisor, tmp_path: Path) -> None:
