@@ -109,8 +109,8 @@ class Address:
             except OSError as error:
                 user = _listener_at(host, self.port) or "the program that uses it"
                 raise ConfigurationError(
-                    f"Port {self.port} of {host} cannot be used ({error.strerror}): stop {user}, or set "
-                    f"{self.variable} to an address with another port."
+                    f"Port {self.port} of {host} cannot be used ({error.strerror}): stop {user}, or name "
+                    f"another port in {self.variable}."
                 ) from None
 
 

@@ -50,6 +50,8 @@ PASSWORDS = "passwords.json"
 ROLE = "dcgan"  # owns the cluster of PostgreSQL
 USER = "dcgan"  # of Prefect's and MLflow's pages
 MAX_CONNECTIONS = 200  # each process of Prefect's servers opens up to 15, each worker of MLflow's up to 80
+SOCKETS = ("filer", "s3")  # servers of SeaweedFS that also listen at a Unix socket
+SOCKET_PATH_BYTES = 107  # the longest path that Linux allows for one
 PORTS = range(10_000, 32_768)  # below those that the system gives to outgoing connections
 STORE_SECONDS = 60.0
 START_SECONDS = 180.0
@@ -243,8 +245,7 @@ class Stack:
             "s3.port": self.ports.bucket,
             "s3.port.iceberg": 0,
             "s3.port.lance": 0,
-            "s3.localSocket": self.folder / "bucket" / "s3.sock",
-            "filer.localSocket": self.folder / "bucket" / "filer.sock",
+            **{f"{server}.localSocket": socket_path(self.folder, server) for server in SOCKETS},
             "volume.preStopSeconds": 1,
             **BUCKET_OPTIONS,
         }
@@ -306,7 +307,8 @@ def build_stack(settings: ServerSettings) -> Stack:
     """Return the stack that the settings describe; its folder and its passwords exist then.
 
     Raises:
-        ConfigurationError: A program is missing, a port is used, or an address is not on this machine's loopback.
+        ConfigurationError: A program is missing, a port is used, an address is not on this machine's loopback, or the
+            path of the state folder is too long.
     """
     programs = find_programs()
     for address in (settings.prefect, settings.mlflow):
@@ -317,6 +319,12 @@ def build_stack(settings: ServerSettings) -> Stack:
             )
         address.require_free_port()
     folder = settings.root / "stack"
+    excess = max(len(os.fsencode(socket_path(folder, server))) for server in SOCKETS) - SOCKET_PATH_BYTES
+    if excess > 0:
+        raise ConfigurationError(
+            f"The path of the state folder {settings.root} is {excess} bytes too long for the Unix sockets in it: set "
+            "DCGAN_STATE to a shorter one."
+        )
     folder.mkdir(parents=True, exist_ok=True, mode=0o700)
     passwords = read_passwords(folder)
     own = {
@@ -325,6 +333,11 @@ def build_stack(settings: ServerSettings) -> Stack:
         "mlflow_password": SecretStr(passwords.mlflow),
     }
     return Stack(settings.model_copy(update=own), passwords, Ports.choose(), programs)
+
+
+def socket_path(folder: Path, server: str) -> Path:
+    """Return the path of a Unix socket of the S3 server."""
+    return folder / "bucket" / f"{server}.sock"
 
 
 def write_files(stack: Stack) -> None:

@@ -14,12 +14,12 @@ import httpx
 import psutil
 from prefect.cli import app
 from prefect.client.orchestration import get_client
-from prefect.settings import PREFECT_API_URL
+from prefect.settings import PREFECT_API_URL, PREFECT_WORKER_WEBSERVER_HOST, PREFECT_WORKER_WEBSERVER_PORT
 from prefect.workers.process import ProcessWorker
 
 from dcgan.errors import ConfigurationError
 from operations.command import DONE, FAILED, run_operation
-from operations.servers import POOLS
+from operations.servers import POOLS, Address
 from operations.supervisor import GRACE_SECONDS, POLL_SECONDS, stop_signals
 from tasks.settings import CHECKOUT
 
@@ -104,9 +104,20 @@ def start(worker_type: str, arguments: list[str]) -> int:
     parser = ArgumentParser(prog="dcgan worker", description="Run a Prefect worker, one flow run at a time.")
     parser.add_argument("--pool", required=True, help="Work pool whose flow runs it runs, such as gpu or cpu")
     parser.add_argument("--name", help="Name that Prefect's pages show; by default one that Prefect invents")
-    parser.add_argument("--with-healthcheck", action="store_true", help="Answer /health at port 8080 of 127.0.0.1")
+    parser.add_argument(
+        "--with-healthcheck",
+        action="store_true",
+        help="Answer /health at port 8080 of 127.0.0.1, or the port of PREFECT_WORKER_WEBSERVER_PORT",
+    )
     options = parser.parse_args(arguments)
-    if run_operation(lambda: require_pool(options.pool)) != DONE:
+
+    def check() -> None:
+        require_pool(options.pool)
+        if options.with_healthcheck:
+            host, port = PREFECT_WORKER_WEBSERVER_HOST.value(), PREFECT_WORKER_WEBSERVER_PORT.value()
+            Address(f"http://{host}:{port}", "PREFECT_WORKER_WEBSERVER_PORT", host).require_free_port()
+
+    if run_operation(check) != DONE:
         return FAILED
     os.environ.setdefault("DCGAN_HOME", str(CHECKOUT))  # the working directory that prefect.yaml's pull step sets
     # Prefect's command line reads sys.argv and nothing else

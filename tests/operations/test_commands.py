@@ -94,7 +94,7 @@ def test_ui_names_a_port_that_is_used(state: Path, used_port: int) -> None:
     assert done.stdout == ""
     (line,) = done.stderr.splitlines()
     assert line.startswith(f"error: Port {used_port} of 127.0.0.1 cannot be used (Address already in use): stop the ")
-    assert line.endswith("), or set PREFECT_API_URL to an address with another port.")
+    assert line.endswith("), or name another port in PREFECT_API_URL.")
     assert list((state / "logs").iterdir()) == []
 
 

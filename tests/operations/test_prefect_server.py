@@ -2,6 +2,7 @@
 
 import os
 import signal
+import socket
 import sqlite3
 import subprocess
 import sys
@@ -83,19 +84,35 @@ def test_it_leaves_automations_to_the_servers_of_the_machine(private_server: str
     assert settings["server"]["services"]["triggers"]["enabled"] is False
 
 
-@pytest.mark.slow
-def test_a_worker_of_a_pool_that_does_not_exist_is_refused(private_server: str) -> None:
-    """Prefect's own worker would create the pool, and wait for ever."""
+def run_worker(server: str, *options: str, **variables: str) -> subprocess.CompletedProcess[str]:
+    """Run a worker that is refused."""
     login = PREFECT_API_AUTH_STRING.value()
-    done = subprocess.run(
-        [sys.executable, "-m", "operations.worker", "--pool", "nope"],
+    return subprocess.run(
+        [sys.executable, "-m", "operations.worker", *options],
         cwd=CHECKOUT,
-        env={**os.environ, "PREFECT_API_URL": private_server, "PREFECT_API_AUTH_STRING": login},
+        env={**os.environ, "PREFECT_API_URL": server, "PREFECT_API_AUTH_STRING": login, **variables},
         capture_output=True,
         text=True,
         timeout=60,
         check=False,
     )
+
+
+@pytest.mark.slow
+def test_a_worker_whose_health_check_cannot_listen_is_refused(private_server: str) -> None:
+    """Prefect's own worker would run without it, and whoever asks would hear of another worker's health."""
+    with socket.create_server(("127.0.0.1", 0)) as other:
+        port = str(other.getsockname()[1])
+        done = run_worker(private_server, "--pool", "cpu", "--with-healthcheck", PREFECT_WORKER_WEBSERVER_PORT=port)
+    assert (done.returncode, done.stdout) == (1, "")
+    assert done.stderr.startswith(f"error: Port {port} of 127.0.0.1 cannot be used (Address already in use)")
+    assert done.stderr.endswith("or name another port in PREFECT_WORKER_WEBSERVER_PORT.\n")
+
+
+@pytest.mark.slow
+def test_a_worker_of_a_pool_that_does_not_exist_is_refused(private_server: str) -> None:
+    """Prefect's own worker would create the pool, and wait for ever."""
+    done = run_worker(private_server, "--pool", "nope")
     assert (done.returncode, done.stdout) == (1, "")
     assert done.stderr == (
         "error: Prefect's server has no work pool nope; expected one of cpu, gpu, or another one that 'make deploy' "

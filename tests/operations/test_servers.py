@@ -102,7 +102,7 @@ def test_a_used_port_is_one_sentence() -> None:
             address.require_free_port()
     assert re.fullmatch(
         rf"Port {port} of 127\.0\.0\.1 cannot be used \(Address already in use\): stop the process {os.getpid()} "
-        r"\(.*python.*\), or set PREFECT_API_URL to an address with another port\.",
+        r"\(.*python.*\), or name another port in PREFECT_API_URL\.",
         str(caught.value),
     )
     address.require_free_port()

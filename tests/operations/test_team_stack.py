@@ -5,6 +5,7 @@ import socket
 import stat
 import subprocess
 from collections.abc import Iterator
+from contextlib import nullcontext
 from pathlib import Path
 from threading import Event
 
@@ -77,6 +78,24 @@ def test_an_address_elsewhere_is_one_sentence(
         f"error: The setting PREFECT_API_URL is {address}; expected an address of this machine's loopback, as "
         "http://127.0.0.1:PORT: the stack of other machines is deploy/compose.yaml.\n"
     )
+
+
+@pytest.mark.usefixtures("programs")
+def test_a_path_too_long_for_a_socket_is_one_sentence(
+    settings: ServerSettings, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """The S3 server would end with a stack trace; the longest path that passes can be bound, and one more byte not."""
+    longest = 107 - len(os.fsencode(tmp_path / "x" / "stack" / "bucket" / "filer.sock")) + 1
+    for length, too_long in ((longest, False), (longest + 1, True)):
+        root = tmp_path / ("x" * length)
+        path = stack.socket_path(root / "stack", "filer")
+        path.parent.mkdir(parents=True)
+        expected = pytest.raises(OSError, match="too long") if too_long else nullcontext()
+        with expected, socket.socket(socket.AF_UNIX) as probe:
+            probe.bind(str(path))
+        expected = pytest.raises(ConfigurationError, match="is 1 bytes too long") if too_long else nullcontext()
+        with expected:
+            stack.build_stack(settings.model_copy(update={"state": root}))
 
 
 @pytest.mark.usefixtures("programs")
