@@ -38,10 +38,8 @@ def find_run(store: Store, text: str) -> str:
         raise TrackingError(f"There is no run {text} in the MLflow store; expected {EXPECTED}.")
     if len(found) > 1:
         more = f" and {len(found) - MAX_LISTED} more" if len(found) > MAX_LISTED else ""
-        raise TrackingError(
-            f"{len(found)} runs are called {text}: {', '.join(found[:MAX_LISTED])}{more}; "
-            "expected the id of one of them."
-        )
+        listed = "; ".join(_identified(get_run(store, run_id)) for run_id in found[:MAX_LISTED])
+        raise TrackingError(f"{len(found)} runs are called {text}: {listed}{more}; expected the id of one of them.")
     return found[0]
 
 
@@ -93,17 +91,25 @@ def _run_of_version(store: Store, name: str) -> Iterator[str]:
         yield version.run_id
 
 
+def _identified(run: Run) -> str:
+    """Return what tells a run from others of its name."""
+    return f"{run.info.run_id}, {run.info.status.lower()}, started {_started(run)}"
+
+
+def _started(run: Run) -> str:
+    return f"{datetime.fromtimestamp(run.info.start_time / 1000, UTC):%Y-%m-%d %H:%M} UTC"
+
+
 def _facts(store: Store, run: Run) -> dict[str, str]:
     """Return what happened in a run, by name."""
     tags, info = run.data.tags, run.info
-    begun = datetime.fromtimestamp(info.start_time / 1000, UTC)
     known = {
         "Status": info.status.lower(),
         "Epochs": " of ".join(filter(None, [tags.get(RECORDED_EPOCHS, "0"), run.data.params.get("epochs")])),
         "Version": str(find_version(store, info.run_id) or "none"),
         "Device": tags.get(DEVICE),
         "Code commit": tags.get(MLFLOW_GIT_COMMIT, "")[:SHOWN_DIGITS],
-        "Started": f"{begun:%Y-%m-%d %H:%M} UTC",
+        "Started": _started(run),
         "Duration": str(timedelta(seconds=round((info.end_time - info.start_time) / 1000))) if info.end_time else None,
     }
     return {name: value for name, value in known.items() if value}

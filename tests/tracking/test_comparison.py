@@ -1,5 +1,7 @@
 """Runs by what a user calls them: an id, a name, or the number or alias of a version."""
 
+import re
+
 import pytest
 
 from dcgan.errors import TrackingError
@@ -60,8 +62,11 @@ def test_a_run_is_found_by_its_version(store, create):
     assert find_run(store, "1") == run_id
     assert find_run(store, "champion") == run_id
     other = create("champion")
-    assert refusal(store, "champion") == (
-        f"2 runs are called champion: {other}, {run_id}; expected the id of one of them."
+    started = r"started \d{4}-\d\d-\d\d \d\d:\d\d UTC"
+    assert re.fullmatch(
+        rf"2 runs are called champion: {other}, running, {started}; {run_id}, running, {started}; "
+        r"expected the id of one of them\.",
+        refusal(store, "champion"),
     )
 
 
