@@ -54,7 +54,7 @@ def epoch_samples(epochs: int) -> np.ndarray:
 
 
 def animate(samples: np.ndarray, folder: Path) -> Path:
-    """Return the animation of the samples as this project makes it, and a picture of each epoch as it records them."""
+    """Return the animation of the samples, and a sample grid of each epoch, as this project writes them."""
     path = folder / "ours.gif"
     grids = np.stack([image_grid(images) for images in samples])
     for epoch, grid in enumerate(grids):

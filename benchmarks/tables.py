@@ -263,7 +263,7 @@ def _rendering(rendering: Results) -> Iterator[tuple[str, ...]]:
     seconds, speedup = rendering["this_project_seconds"], rendering["speedup"]
     yield "what", "measured"
     yield (
-        f"a picture of each epoch and the animation of {rendering['epochs']} epochs",
+        f"a sample grid of each epoch and the animation of {rendering['epochs']} epochs",
         f"{seconds:.2f} s, {speedup:.0f} times as fast as with figures of matplotlib",
     )
 

@@ -1,6 +1,5 @@
 """Images as pixels: the sample grid of the fixed latents, and the animation of its progress."""
 
-import io
 from pathlib import Path
 
 import imageio.v3 as imageio
@@ -44,11 +43,6 @@ def upscaled(images: np.ndarray, factor: int = FRAME_SCALE) -> np.ndarray:
 def png_bytes(image: np.ndarray) -> bytes:
     """Return a grey image uint8 (height, width) as a PNG file's bytes."""
     return imageio.imwrite("<bytes>", image, extension=".png")
-
-
-def read_png(data: bytes) -> np.ndarray:
-    """Return the grey image uint8 (height, width) in a PNG file's bytes."""
-    return np.asarray(imageio.imread(io.BytesIO(data), extension=".png"))
 
 
 def frame_schedule(count: int) -> list[int]:

@@ -271,7 +271,7 @@ def run_trials(this: Sweep, runner: InThisProcess | OnWorkers, parallel: int) ->
         if isinstance(runner, OnWorkers) and runner.early_stopping and not over:
             stopped = _stop_hopeless(this, runner, active, found)
         if over or stopped:
-            _settle(this, over)
+            _record_ended(this, over)
             active = [trial for trial in active if trial not in over + stopped]
         else:
             time.sleep(POLL_SECONDS)
@@ -319,7 +319,7 @@ def _report(this: Sweep, trial: Trial, run: TrialRun) -> bool:
         return False
 
 
-def _settle(this: Sweep, over: list[Trial]) -> None:
+def _record_ended(this: Sweep, over: list[Trial]) -> None:
     """Record what became of trials that are over; finished are those whose MLflow run is."""
     found = _patient_trial_runs(this)
     for trial in over:

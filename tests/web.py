@@ -149,7 +149,7 @@ def no_proxy(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def make_certificate(folder: Path) -> tuple[Path, Path]:
-    """Return a certificate for 127.0.0.1 that only who is told to trusts, and its key."""
+    """Return a certificate for 127.0.0.1 that nobody trusts by default, and its key."""
     key = ec.generate_private_key(ec.SECP256R1())
     name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "127.0.0.1")])
     public, now, day = key.public_key(), datetime.now(UTC), timedelta(days=1)

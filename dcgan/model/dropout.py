@@ -10,7 +10,6 @@ from dcgan.model.replicas import local_shard
 
 # Eight random bits decide on an element: a quarter of the cost of TensorFlow's own 32.
 LEVELS = 2**8
-MAX_RATE = 0.99
 
 
 def dropout_scale(rate: float) -> float:

@@ -11,7 +11,7 @@ from dcgan.recipe import CLASSIC, FAST, IMAGE_SHAPE, LATENT_SIZE, RECIPES, SMOKE
 MNIST_ROWS = 60_000
 
 
-def test_the_seeds_shapes():
+def test_the_shapes_of_the_reference_implementation():
     """Latents have 100 numbers, images 28 × 28 pixels of one channel."""
     assert (LATENT_SIZE, IMAGE_SHAPE) == (100, (28, 28, 1))
 

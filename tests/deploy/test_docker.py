@@ -1,4 +1,4 @@
-"""The image, the job template of the pool `gpu-docker`, and what their users are told: without Docker."""
+"""The image, the job template of the pool `gpu-docker`, and the errors that their users see: without Docker."""
 
 import json
 import os

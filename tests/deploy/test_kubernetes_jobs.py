@@ -48,7 +48,7 @@ VERBS = {"FETCH": "get", "UPDATE": "patch"}  # where Kubernetes' word is another
 
 
 class KubernetesApi:
-    """A Kubernetes API that accepts jobs, names them, and reports of them what it is told.
+    """A Kubernetes API that accepts jobs, names them, and reports the states that a test sets.
 
     Attributes:
         url: Its address.

@@ -14,10 +14,10 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 import psutil
+from imageio.v3 import imread
 from mlflow import MlflowClient
 
 from dcgan.files import TEMPORARY_PREFIX, sha256_of_file
-from dcgan.images import read_png
 from dcgan.training.checkpoint import load_checkpoint
 from tests.service_stack import CHECKOUT
 from tracking.tags import (
@@ -360,7 +360,7 @@ def _require_killed(process: "subprocess.Popen[bytes]", place: Place) -> None:
 def _samples(folder: Path) -> dict[int, list[str]]:
     samples = defaultdict(list)
     for path in folder.glob("*.png"):  # MLflow's own naming: KEY+step+STEP+timestamp+…
-        samples[int(path.name.split("+")[2])].append(hashlib.sha256(read_png(path.read_bytes()).tobytes()).hexdigest())
+        samples[int(path.name.split("+")[2])].append(hashlib.sha256(imread(path).tobytes()).hexdigest())
     return dict(sorted(samples.items()))
 
 

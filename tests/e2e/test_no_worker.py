@@ -1,4 +1,4 @@
-"""Nobody takes a flow run, because no worker of its pool runs: whoever waits for it is told."""
+"""Nobody takes a flow run, because no worker of its pool runs: whoever waits for it gets a message."""
 
 import os
 import subprocess

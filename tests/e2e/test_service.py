@@ -6,9 +6,9 @@ import sys
 from pathlib import Path
 
 import pytest
+from imageio.v3 import imread
 from mlflow import MlflowClient
 
-from dcgan.images import read_png
 from tests.service_stack import CHECKOUT, ServiceStack, wait_until
 from tests.web import Web, respond
 from tracking.tags import MODEL_NAME
@@ -71,7 +71,7 @@ def test_the_champion_generates_and_is_evaluated(trained: ServiceStack) -> None:
     client = MlflowClient(trained.mlflow)
     assert run_deployment(trained, "dcgan-generate/generate", "count=9", "version=1").returncode == 0
     (grid,) = (Path(trained.state) / "generated").iterdir()
-    assert read_png(grid.read_bytes()).shape == (84, 84)
+    assert imread(grid).shape == (84, 84)
 
     assert run_deployment(trained, "dcgan-evaluate/evaluate", "source=bundled").returncode == 0
     (version,) = client.search_model_versions(f"name = '{MODEL_NAME}'")

@@ -93,7 +93,7 @@ def test_an_unchanged_recipe_is_itself():
     ],
 )
 def test_an_assignment_that_cannot_be_is_one_sentence(assignments, sentence, state, error_line):
-    """The name or value is told, with what was expected, and nothing is begun."""
+    """The error names the flag or value and what was expected, and nothing is begun."""
     assert main(["train", *(f"--set={assignment}" for assignment in assignments)]) == 2
     assert error_line().startswith(sentence)
     assert not state.exists()

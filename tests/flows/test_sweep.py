@@ -10,6 +10,7 @@ from contextlib import suppress
 from pathlib import Path
 
 import pytest
+from imageio.v3 import imread
 from mlflow.entities import Run
 from prefect.client.orchestration import get_client
 from prefect.client.schemas.filters import (
@@ -23,7 +24,6 @@ from prefect.settings import PREFECT_API_URL, temporary_settings
 from prefect.states import Completed, Running
 
 from dcgan.errors import SweepError
-from dcgan.images import read_png
 from flows.cli import main
 from flows.sweep import check, dcgan_sweep
 from flows.train import dcgan
@@ -131,7 +131,7 @@ def test_a_killed_sweep_resumes(prefect_server, state, small_folder, tmp_path, c
         (str(number), "finished", str(3 + number), run.info.run_id) for number, run in enumerate(trials)
     ]
     assert "3 of 3 trials finished." in artifact(store, parent, "sweep/trials.md", tmp_path).read_text()
-    assert read_png(artifact(store, parent, "sweep/trials.png", tmp_path).read_bytes()).shape[0] > 200
+    assert imread(artifact(store, parent, "sweep/trials.png", tmp_path)).shape[0] > 200
     shown = prefect_artifact(parent.data.tags["prefect.flow_run_id"])
     assert "3 of 3 trials finished." in shown
     assert "data:image/png;base64," in shown

@@ -5,13 +5,13 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
+from imageio.v3 import imread
 from prefect.client.orchestration import get_client
 from prefect.client.schemas.filters import FlowRunFilter, FlowRunFilterId
 from prefect.client.schemas.objects import FlowRun
 from prefect.exceptions import ParameterTypeError
 
 from dcgan.errors import ConfigurationError, DataError, DeviceError, TrainingDivergedError
-from dcgan.images import read_png
 from dcgan.recipe import RECIPES
 from flows.cli import main
 from flows.train import after_signal, dcgan
@@ -120,7 +120,7 @@ def test_prefect_shows_progress_and_result(result):
     assert artifacts["training-progress"] == 100
     assert shown["training-progress"]["description"] == "Epoch 1 of 1"
     picture, line = artifacts["samples"].strip().split("\n\n")
-    grid = read_png(base64.b64decode(picture.removeprefix("![samples of epoch 1](data:image/png;base64,")[:-1]))
+    grid = imread(base64.b64decode(picture.removeprefix("![samples of epoch 1](data:image/png;base64,")[:-1]))
     assert grid.shape == (336, 336)
     assert line.startswith("Epoch 1: generator loss ")
     assert result.summary.run_id in artifacts["training-summary"]

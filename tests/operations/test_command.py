@@ -39,7 +39,7 @@ def test_ctrl_c_is_a_line(capsys: pytest.CaptureFixture[str]) -> None:
 
 
 def test_a_file_that_cannot_be_used_is_named(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """What the operating system refuses is told with the path."""
+    """What the operating system refuses is reported with the path."""
     path = tmp_path / "missing" / "file"
     assert run_operation(lambda: path.write_text("x") and None) == 1
     assert capsys.readouterr().err == f"error: {path} cannot be used: No such file or directory.\n"

@@ -79,7 +79,7 @@ def test_what_is_silent_has_crashed_and_is_scheduled_again(client: SyncPrefectCl
 
 
 def test_what_waits_has_not_crashed(client: SyncPrefectClient) -> None:
-    """A flow run that was told to stop and waits for another worker sends no heartbeats either."""
+    """A flow run that was asked to stop and waits for another worker sends no heartbeats either."""
     flow_run = start(client, Running())
     beat(client, flow_run)
     client.set_flow_run_state(flow_run, AwaitingRetry(), force=True)

@@ -3,16 +3,16 @@
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
+from imageio.v3 import imread
 
 from dcgan.data.parquet import read_parquet
 from dcgan.errors import ConfigurationError, ModelError
-from dcgan.images import read_png
 from tasks.generate import generate
 
 
 def images_in(folder):
     """Return the images uint8 (n, 28, 28) of a folder."""
-    return np.stack([read_png(file.read_bytes()) for file in sorted(folder.iterdir())])
+    return np.stack([imread(file) for file in sorted(folder.iterdir())])
 
 
 def test_more_images_begin_with_the_same(trained, tmp_path):
@@ -32,14 +32,14 @@ def test_a_grid_has_the_same_images(trained, tmp_path):
     assert (made.version, made.count, made.seed, made.out) == (trained.version, 4, 7, tmp_path / "grid.png")
     generate.fn(trained.context, trained.version, 4, 7, tmp_path / "files")
     rows = images_in(tmp_path / "files").reshape(2, 2, 28, 28).swapaxes(1, 2).reshape(56, 56)
-    assert np.array_equal(read_png((tmp_path / "grid.png").read_bytes()), rows)
+    assert np.array_equal(imread(tmp_path / "grid.png"), rows)
 
 
 def test_without_a_place_a_grid_goes_to_the_state_folder(in_service):
     """The champion's images, under a name that says which they are."""
     made = generate.fn(in_service.context, "champion", 9, 3, None)
     assert made.out == in_service.context.settings.generated / "version-1-seed-3-count-9.png"
-    assert read_png(made.out.read_bytes()).shape == (84, 84)
+    assert imread(made.out).shape == (84, 84)
 
 
 def test_parquet_has_the_classifiers_labels(in_service, tmp_path):

@@ -45,8 +45,8 @@ def test_a_promotion_that_is_killed_leaves_the_champion(in_service, number):
 
 def test_a_promotion_whose_reply_is_lost_is_completed(in_service, monkeypatch):
     """The next attempt finds the alias moved, removes that of the challenger, and tells who is the champion."""
-    told = []
-    monkeypatch.setattr("tasks.promote.announce_champion", lambda version, *_: told.append(version))
+    announced = []
+    monkeypatch.setattr("tasks.promote.announce_champion", lambda version, *_: announced.append(version))
     promote_candidate.fn(in_service.context, in_service.better, "manual")
     move = model_registry.set_alias
 
@@ -59,9 +59,9 @@ def test_a_promotion_whose_reply_is_lost_is_completed(in_service, monkeypatch):
         patch.setattr(model_registry, "set_alias", set_alias)
         with pytest.raises(UnavailableError):
             promote_candidate.fn(in_service.context, in_service.better, "auto")
-    assert (in_service.aliases()["champion"], told) == (2, [])
+    assert (in_service.aliases()["champion"], announced) == (2, [])
     assert promote_candidate.fn(in_service.context, in_service.better, "auto").promoted
-    assert (in_service.aliases(), told) == ({"champion": 2, "previous": 1}, [2])
+    assert (in_service.aliases(), announced) == ({"champion": 2, "previous": 1}, [2])
 
 
 def test_a_promotion_that_is_repeated_changes_nothing(in_service):

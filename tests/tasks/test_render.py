@@ -3,9 +3,10 @@
 from pathlib import Path
 
 import numpy as np
+from imageio.v3 import imread
 from PIL import Image
 
-from dcgan.images import read_png, upscaled
+from dcgan.images import upscaled
 from dcgan.training.checkpoint import load_checkpoint
 
 
@@ -17,7 +18,7 @@ def test_the_report_is_in_mlflow(trained):
     assert listed == {"report/samples.png", "report/training.gif"} | added_by_registration
     grids = load_checkpoint(trained.run.folder / "states" / "epoch-000002").grids
     grid = Path(client.download_artifacts(trained.run.run_id, "report/samples.png"))
-    assert np.array_equal(read_png(grid.read_bytes()), upscaled(grids[-1]))
+    assert np.array_equal(imread(grid), upscaled(grids[-1]))
     with Image.open(client.download_artifacts(trained.run.run_id, "report/training.gif")) as animation:
         assert animation.n_frames == trained.frames == 2
         assert "loop" in animation.info

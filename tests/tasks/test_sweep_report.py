@@ -6,8 +6,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from imageio.v3 import imread
 
-from dcgan.images import read_png
 from tasks.results import SweepSummary, TrialResult
 from tasks.sweep_report import csv_table, markdown_table, plot_png
 
@@ -72,14 +72,14 @@ def test_the_markdown_begins_with_the_best():
 )
 def test_the_plot_is_an_image(shown):
     """It is drawn for any sweep, also for one of which nothing is known yet."""
-    image = read_png(plot_png(shown))
+    image = imread(plot_png(shown))
     assert min(image.shape[:2]) > 200
     assert np.ptp(image) > 100
 
 
 def test_the_plot_has_a_panel_for_each_number_that_varies():
     """A search over one more number is drawn wider; what is not a number in every trial has no panel."""
-    one = read_png(plot_png(summary(trial(0, 5.0), trial(1, 6.0))))
-    two = read_png(plot_png(summary(trial(0, 5.0, beta_1=0.5), trial(1, 6.0, beta_1=0.7))))
+    one = imread(plot_png(summary(trial(0, 5.0), trial(1, 6.0))))
+    two = imread(plot_png(summary(trial(0, 5.0, beta_1=0.5), trial(1, 6.0, beta_1=0.7))))
     assert two.shape[1] > 1.8 * one.shape[1]
-    assert read_png(plot_png(SEARCH)).shape == two.shape
+    assert imread(plot_png(SEARCH)).shape == two.shape

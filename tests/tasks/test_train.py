@@ -12,9 +12,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from imageio.v3 import imread
 from mlflow.types import Schema
 
-from dcgan.images import image_grid, read_png, upscaled
+from dcgan.images import image_grid, upscaled
 from dcgan.model.ema import untrained_images
 from dcgan.rng import fixed_latents
 from dcgan.training.checkpoint import load_checkpoint
@@ -91,7 +92,7 @@ def test_every_epoch_has_its_sample_grid(trained):
     grids = load_checkpoint(trained.run.folder / "states" / "epoch-000002").grids
     for name, grid in zip(grids_logged, [untrained, *grids], strict=True):
         local = client.download_artifacts(trained.run.run_id, f"images/{name}")
-        assert np.array_equal(read_png(Path(local).read_bytes()), upscaled(grid))
+        assert np.array_equal(imread(Path(local)), upscaled(grid))
 
 
 def test_the_newest_checkpoint_is_kept(trained):

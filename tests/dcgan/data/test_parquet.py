@@ -43,7 +43,7 @@ def digits_file(digits, tmp_path_factory) -> Path:
     return path
 
 
-def test_every_byte_becomes_the_seeds_value():
+def test_every_byte_becomes_the_value_of_the_reference_implementation():
     """Normalising is (x - 127.5) / 127.5 in float32 for all 256 bytes."""
     pixels = np.arange(256, dtype=np.uint8)
     expected = (pixels.astype(np.float32) - np.float32(127.5)) / np.float32(127.5)

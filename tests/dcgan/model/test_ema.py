@@ -58,7 +58,7 @@ def test_half_of_the_average_is_older_than_the_half_life():
     assert decay**steps == pytest.approx(0.5, rel=1e-3)
 
 
-def test_settled_statistics_are_those_of_generated_batches(images):
+def test_recalibrated_statistics_are_those_of_generated_batches(images):
     """The EMA generator's moving mean is the mean over many batches, not what training left."""
     gan = Gan(AVERAGED, 3, images)
     gan.run(epoch_order(3, 1, len(images), 32), 0)

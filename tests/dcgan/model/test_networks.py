@@ -169,7 +169,7 @@ def test_precision_is_of_the_layers_alone():
     assert [images.dtype, discriminator([images, NO_SEED]).dtype] == ["float32", "float32"]
 
 
-def test_classic_is_the_seeds_training():
+def test_classic_trains_as_the_reference_implementation():
     """Epochs, batch, both Adams with Keras' defaults, and a checkpoint every 15 epochs, are the reference's."""
     recipe = CLASSIC.model_dump(exclude={"name", "convolution", "evaluate_every"})
     assert recipe == {
