@@ -1,5 +1,7 @@
-"""Which tasks Prefect repeats: those whose failure may pass, as where a server is away for a moment."""
+"""What is repeated: that whose failure may pass, as where a server is away for a moment."""
 
+import logging
+import time
 from collections.abc import Callable
 from typing import Any, ParamSpec, TypeVar
 
@@ -8,6 +10,8 @@ from prefect.cache_policies import NO_CACHE
 from prefect.client.schemas.objects import State, TaskRun
 
 from dcgan.errors import NetworkError, UnavailableError
+
+logger = logging.getLogger("dcgan.retries")
 
 DELAYS_SECONDS = [5.0, 10.0, 20.0, 30.0]
 
@@ -34,3 +38,18 @@ def recording_task(function: Callable[P, R]) -> Task[P, R]:
         retry_condition_fn=is_transient,
     )
     return decorate(function)
+
+
+def repeated(action: Callable[[], R]) -> R:
+    """Return what an action returns, as patient as a recording task where there is no task; it must be safe to repeat.
+
+    Raises:
+        UnavailableError: MLflow was away each time.
+    """
+    for delay in DELAYS_SECONDS:
+        try:
+            return action()
+        except UnavailableError as error:
+            logger.warning("%s The next attempt is in %.0f seconds.", error, delay)
+            time.sleep(delay)
+    return action()

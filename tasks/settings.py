@@ -23,7 +23,7 @@ UNUSABLE_IN_PATHS = re.compile(r"[?#%\x00-\x1f\x7f]")
 class Settings(BaseSettings):
     """The addresses and folders of this process; everything that is written lies under `root`."""
 
-    model_config = SettingsConfigDict(frozen=True, extra="ignore", populate_by_name=True, env_ignore_empty=True)
+    model_config = SettingsConfigDict(frozen=True, extra="forbid", env_ignore_empty=True, case_sensitive=True)
 
     state: Path = Field(default=CHECKOUT / ".state", validation_alias="DCGAN_STATE")
     mlflow_uri: str | None = Field(default=None, validation_alias="MLFLOW_TRACKING_URI")

@@ -18,6 +18,7 @@ from dcgan.training.checkpoint import Checkpoint, newest_checkpoint
 from dcgan.training.run_folder import RunFolder, epoch_name
 from tasks.context import Context
 from tasks.flow_run import flow_run_id, flow_run_tags
+from tasks.retries import repeated
 from tracking import runs
 from tracking.epochs import recorded_epochs
 from tracking.lease import Holder, Lease, is_held_elsewhere, require_not_held_elsewhere
@@ -240,9 +241,14 @@ def _recorded_outcome(store: Store, lease: Lease) -> Iterator[None]:
     Raises:
         LeaseLostError: Another process has taken over the run, which may have caused whatever the body raised.
     """
+
+    def finish() -> None:
+        lease.require()
+        runs.end_run(store, lease.run_id, "FINISHED")
+
     try:
         yield
-        lease.require()
+        repeated(finish)
     except LeaseLostError:
         raise
     except BaseException as error:  # Ctrl-C, SIGTERM and a cancellation are not Exceptions
@@ -253,7 +259,6 @@ def _recorded_outcome(store: Store, lease: Lease) -> Iterator[None]:
         except TrackingError as failure:
             logger.warning("The run %s is not marked %s: %s", lease.run_id, outcome, failure)
         raise
-    runs.end_run(store, lease.run_id, "FINISHED")
 
 
 def _remove_surplus(context: Context, lease: Lease) -> None:

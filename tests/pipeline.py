@@ -93,13 +93,15 @@ def pipeline(small_folder: Path, state: Path, empty_database: Path) -> Pipeline:
     if not state.exists():
         state.mkdir()
         shutil.copy(empty_database, state / "mlflow.db")
-    return Pipeline(small_folder, Settings(state=state))
+    return Pipeline(small_folder, Settings(DCGAN_STATE=state))
 
 
 @pytest.fixture(scope="session")
 def complete_run(small_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> TrainedRun:
     """Run every task once in a state folder of its own."""
-    pipeline = Pipeline(small_folder, Settings(state=tmp_path_factory.mktemp("trained") / "state", mlflow_uri=None))
+    pipeline = Pipeline(
+        small_folder, Settings(DCGAN_STATE=tmp_path_factory.mktemp("trained") / "state", MLFLOW_TRACKING_URI=None)
+    )
     dataset, context = pipeline.prepare(), pipeline.open()
     references = References(dataset, pipeline.settings.classifiers)
     with training_run(context, pipeline.configuration(dataset), dataset.manifest, "never") as run:

@@ -143,7 +143,7 @@ def evaluable(evaluable_folder: Path, mnist_folder: Path, tmp_path_factory: pyte
 
     The classifiers are MNIST's: the digits are MNIST's, and to train others takes minutes.
     """
-    settings = Settings(state=tmp_path_factory.mktemp("evaluable-state") / "state", mlflow_uri=None)
+    settings = Settings(DCGAN_STATE=tmp_path_factory.mktemp("evaluable-state") / "state", MLFLOW_TRACKING_URI=None)
     dataset = prepare.fn(download.fn(str(evaluable_folder), settings), settings)
     classifiers = settings.classifiers / dataset.digest
     classifiers.mkdir(parents=True)
@@ -190,4 +190,4 @@ def _copied(context: Context, state: Path) -> Context:
     Artifacts stay where MLflow's database names them, so no test may change one: tests after it would see that.
     """
     shutil.copytree(context.settings.root, state, ignore=shutil.ignore_patterns("mlartifacts"))
-    return open_context(Settings(state=state, mlflow_uri=None))
+    return open_context(Settings(DCGAN_STATE=state, MLFLOW_TRACKING_URI=None))

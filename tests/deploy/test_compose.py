@@ -144,7 +144,7 @@ def test_commands_are_those_of_make_stack() -> None:
 @pytest.fixture
 def described(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> stack.Stack:
     """Return what `make stack` would start, without starting it."""
-    settings = stack.ServerSettings(state=tmp_path / "state")
+    settings = stack.ServerSettings(DCGAN_STATE=tmp_path / "state")
     return stack.Stack(settings, stack.Passwords(), stack.Ports.choose(), dict.fromkeys(stack.PROGRAMS, "program"))
 
 

@@ -51,7 +51,7 @@ def test_a_training_run_goes_on_beside_it(state, small_folder):
         read_until(process, "Resuming the MLflow run ")
         log = read_until(process, "Epoch ")
         assert "Epoch 1 of " not in log[-1]
-    store = open_context(Settings(state=state, mlflow_uri=None)).store
+    store = open_context(Settings(DCGAN_STATE=state, MLFLOW_TRACKING_URI=None)).store
     assert len(store.client.search_runs([store.experiment_id])) == 1
 
 

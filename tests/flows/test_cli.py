@@ -343,7 +343,7 @@ def test_a_signal_to_all_processes_ends_at_once(number, code, state, small_folde
     assert "Traceback" not in written
     assert children
     assert not [child for child in children if child.is_running()]
-    store = open_context(Settings(state=state, mlflow_uri=None)).store
+    store = open_context(Settings(DCGAN_STATE=state, MLFLOW_TRACKING_URI=None)).store
     (mlflow_run,) = store.client.search_runs([store.experiment_id])
     assert mlflow_run.info.status == "KILLED"
 

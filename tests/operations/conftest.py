@@ -34,7 +34,7 @@ def rebound() -> str:
 def prefect_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """Yield the address of Prefect's pages, as `make ui` serves them, on a server whose database begins empty."""
     folder = tmp_path_factory.mktemp("prefect")
-    settings = ServerSettings(prefect_api=f"http://127.0.0.1:{free_port()}/api")
+    settings = ServerSettings(PREFECT_API_URL=f"http://127.0.0.1:{free_port()}/api")
     environment = {**server_environment(settings), "PREFECT_HOME": str(folder / "home")}
     with running(prefect_command(settings), environment, settings.prefect, folder):
         yield settings.prefect.url.removesuffix("/api")

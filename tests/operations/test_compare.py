@@ -48,7 +48,7 @@ def trained_runs(small_folder: Path, tmp_path_factory: pytest.TempPathFactory, e
     state = tmp_path_factory.mktemp("compared") / "state"
     state.mkdir()
     shutil.copy(empty_database, state / "mlflow.db")
-    pipeline = Pipeline(small_folder, Settings(state=state, mlflow_uri=None))
+    pipeline = Pipeline(small_folder, Settings(DCGAN_STATE=state, MLFLOW_TRACKING_URI=None))
     dataset, context = pipeline.prepare(), pipeline.open()
     smoke, wide = (
         pipeline.train(pipeline.configuration(dataset, **changes), dataset, "never", context)[0].run_id

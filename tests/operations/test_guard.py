@@ -109,7 +109,7 @@ def small_application() -> Iterator[Guarded]:
 @contextmanager
 def public_server(folder: Path) -> Iterator[Guarded]:
     """Run Prefect's server as `make ui` does."""
-    settings = ServerSettings(prefect_api=f"http://127.0.0.1:{free_port()}/api")
+    settings = ServerSettings(PREFECT_API_URL=f"http://127.0.0.1:{free_port()}/api")
     environment = {
         **server_environment(settings),
         "PREFECT_HOME": str(folder / "home"),

@@ -3,6 +3,7 @@
 import os
 import re
 import socket
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -47,6 +48,15 @@ def test_by_default_both_servers_are_on_this_machine(empty_environment: Path) ->
     for command in (prefect_command(settings), mlflow_command(settings)):
         assert command[command.index("--host") + 1] == "127.0.0.1"
         assert "basic-auth" not in command
+
+
+@pytest.mark.parametrize("spelt", [str.lower, str.upper])
+def test_only_the_documented_variables_count(spelt: Callable[[str], str], monkeypatch: pytest.MonkeyPatch) -> None:
+    """A variable that happens to have the name of a field, such as STATE or LISTEN_AT, changes nothing."""
+    before = ServerSettings()
+    for name in ServerSettings.model_fields.keys() - {"netrc"}:  # NETRC is documented
+        monkeypatch.setenv(spelt(name), "7")
+    assert ServerSettings() == before
 
 
 def test_servers_elsewhere_are_not_started(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -27,7 +27,7 @@ def client(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SyncPrefectClie
     """Yield a client of a server with the deployments, and with the automations in a hurry."""
     with prefect_api(tmp_path_factory.mktemp("automations")) as (_, url), SyncPrefectClient(url) as client:
         create_pools(client)
-        create_deployments(ServerSettings(prefect_api=url))
+        create_deployments(ServerSettings(PREFECT_API_URL=url))
         hurried = read_automations()
         for automation in hurried:
             assert isinstance(automation.trigger, EventTrigger)

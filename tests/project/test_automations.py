@@ -73,7 +73,7 @@ def test_names_are_unique() -> None:
 
 def test_three_heartbeats_fit_into_the_silence(state: Path) -> None:
     """A live flow run may miss three heartbeats before it is taken for dead."""
-    heartbeat = int(worker_environment(ServerSettings(state=state))["PREFECT_FLOWS_HEARTBEAT_FREQUENCY"])
+    heartbeat = int(worker_environment(ServerSettings(DCGAN_STATE=state))["PREFECT_FLOWS_HEARTBEAT_FREQUENCY"])
     (silent,) = [each for each in read_automations() if "silent" in each.name]
     assert isinstance(silent.trigger, EventTrigger)
     assert silent.trigger.within.total_seconds() >= 4 * heartbeat

@@ -19,7 +19,7 @@ from tests.faults.web import FAULTS, FIRST, NAMES, errno_text, limits_of
 
 def test_the_task_brings_the_bundled_mnist_under_the_state_folder(state):
     """Through the task's own function, without Prefect: four files, checked, in the state folder."""
-    idx = download.fn("bundled", Settings(state=state))
+    idx = download.fn("bundled", Settings(DCGAN_STATE=state))
     check_mnist(idx, "bundled", state / "data" / "downloads" / "bundled")
     assert sorted(path.name for path in idx.folder.iterdir()) == sorted([*NAMES, RECORD_NAME])
 

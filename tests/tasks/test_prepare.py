@@ -18,7 +18,7 @@ from tasks.settings import Settings
 
 def test_the_whole_mnist_is_prepared(state):
     """All 70,000 digits become Parquet under the state folder, by their digest, with MNIST's histogram and range."""
-    settings = Settings(state=state)
+    settings = Settings(DCGAN_STATE=state)
     dataset = prepare.fn(download.fn("bundled", settings), settings)
     manifest, folder = dataset.manifest, dataset.folder
     assert folder == state / "data" / "prepared" / "ca679089cd9dd461d7b26e36e51216fc71f9271f8082e09656a7c1d29a50483b"
@@ -33,7 +33,7 @@ def test_the_whole_mnist_is_prepared(state):
 
 def test_another_source_of_the_same_data_is_not_prepared_again(state, small_folder, tmp_path):
     """The folder is found by the data, wherever the data came from and however it was packed."""
-    settings = Settings(state=state)
+    settings = Settings(DCGAN_STATE=state)
     first = prepare.fn(download.fn(str(small_folder), settings), settings)
     before = {path: path.stat().st_mtime_ns for path in state.rglob("*.parquet")}
     repacked = tmp_path / "repacked"
@@ -48,7 +48,7 @@ def test_another_source_of_the_same_data_is_not_prepared_again(state, small_fold
 
 def test_a_download_that_vanished_is_named(state, small_folder):
     """A file that is gone between the two tasks gives one sentence and no folder."""
-    settings = Settings(state=state)
+    settings = Settings(DCGAN_STATE=state)
     downloaded = download.fn(str(small_folder), settings)
     (downloaded.folder / downloaded.test.labels.name).unlink()
     with pytest.raises(DataError) as caught:
@@ -106,7 +106,7 @@ def test_test_images_that_are_trained_on_are_refused(state, small_folder, tmp_pa
     for path in small_folder.glob("train-*"):
         for name in (path.name, path.name.replace("train", "t10k")):
             (copied / name).write_bytes(path.read_bytes())
-    settings = Settings(state=state)
+    settings = Settings(DCGAN_STATE=state)
     with pytest.raises(DataError) as refusal:
         prepare.fn(download.fn(str(copied), settings), settings)
     assert str(refusal.value) == (

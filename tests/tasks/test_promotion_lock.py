@@ -47,6 +47,6 @@ def test_another_process_is_waited_for(state, monkeypatch):
         logger = logging.getLogger("dcgan.promote")
         monkeypatch.setattr(logger, "handlers", [EndOther()])
         monkeypatch.setattr(logger, "level", logging.INFO)
-        with promotion_lock(Settings(state=state)):
+        with promotion_lock(Settings(DCGAN_STATE=state)):
             assert logged == ["Waiting for another process that evaluates or promotes a version."]
             assert other.wait(60) == 0

@@ -16,6 +16,7 @@ from tasks.flow_run import choose_seed
 from tasks.settings import Settings
 from tasks.training_run import TrainingRun, training_run
 from tests.checkpoints import checkpoint_after
+from tests.faults.proxy import unreliable
 from tests.pipeline import Pipeline
 from tests.servers import mlflow_server
 from tracking import runs
@@ -334,13 +335,26 @@ def taken(store, run_id):
 def test_a_server_that_goes_away_is_no_damaged_checkpoint(small_folder, tmp_path):
     """A checkpoint that cannot be downloaded now is not skipped, or what it has would be trained again."""
     with mlflow_server(tmp_path) as (server, url):
-        pipeline = Pipeline(small_folder, Settings(state=tmp_path / "state", mlflow_uri=url))
+        pipeline = Pipeline(small_folder, Settings(DCGAN_STATE=tmp_path / "state", MLFLOW_TRACKING_URI=url))
         dataset = pipeline.prepare()
         run, _ = pipeline.train(pipeline.configuration(dataset), dataset)
         with runs.downloaded_checkpoints(pipeline.open().store, run.run_id, after="") as downloaded:
             server.stop()
             with pytest.raises(UnavailableError):
                 next(downloaded)
+
+
+@pytest.mark.slow
+def test_a_lost_reply_to_the_end_is_no_failure(small_folder, tmp_path):
+    """Neither does it make a finished run fail, nor would the same command train it again because it is finished."""
+    update = "POST /api/2.0/mlflow/runs/update"
+    with mlflow_server(tmp_path) as (_, url), unreliable(url, "unanswered", 2, {update}) as (proxy, address):
+        pipeline = Pipeline(small_folder, Settings(DCGAN_STATE=tmp_path / "state", MLFLOW_TRACKING_URI=address))
+        dataset, context = pipeline.prepare(), pipeline.open()
+        with training_run(context, pipeline.configuration(dataset), dataset.manifest, "auto") as run:
+            assert proxy.asked[update] == 0
+        assert proxy.asked[update] == 3
+        assert status(context.store.client, run) == "FINISHED"
 
 
 def test_a_users_description_outlives_a_failure(begin, client):

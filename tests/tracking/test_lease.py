@@ -38,7 +38,7 @@ def begin(pipeline, state, monkeypatch) -> Begin:
     monkeypatch.setattr(tempfile, "tempdir", None)  # restored at the end: here training runs of one process overlap
 
     def begin(machine, resume="auto", flow_run=""):
-        settings = Settings(state=state.parent / machine, mlflow_uri=f"sqlite:///{state / 'mlflow.db'}")
+        settings = Settings(DCGAN_STATE=state.parent / machine, MLFLOW_TRACKING_URI=f"sqlite:///{state / 'mlflow.db'}")
         monkeypatch.setenv("PREFECT__RUNTIME__FLOW_RUN__ID", flow_run)
         return training_run(open_context(settings), pipeline.configuration(dataset), dataset.manifest, resume)
 

@@ -128,7 +128,7 @@ def test_a_store_that_removes_no_artifacts_is_told(store, add_run, monkeypatch):
 def test_a_server_removes_its_artifacts(small_folder, tmp_path):
     """Behind MLflow's server they are removed through it, from where it keeps them."""
     with mlflow_server(tmp_path) as (_, url):
-        pipeline = Pipeline(small_folder, Settings(state=tmp_path / "state", mlflow_uri=url))
+        pipeline = Pipeline(small_folder, Settings(DCGAN_STATE=tmp_path / "state", MLFLOW_TRACKING_URI=url))
         dataset = pipeline.prepare()
         run, _ = pipeline.train(pipeline.configuration(dataset, epochs=3), dataset)
         client = MlflowClient(url)

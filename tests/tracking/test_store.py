@@ -29,7 +29,7 @@ def test_the_default_store_lies_under_the_state_folder(state, monkeypatch, tmp_p
     elsewhere = tmp_path / "elsewhere"
     elsewhere.mkdir()
     monkeypatch.chdir(elsewhere)
-    store = open_context(Settings(state=state, mlflow_uri=None)).store
+    store = open_context(Settings(DCGAN_STATE=state, MLFLOW_TRACKING_URI=None)).store
     experiment = store.client.get_experiment(store.experiment_id)
     assert (state / "mlflow.db").exists()
     assert experiment.artifact_location == (state / "mlartifacts" / "dcgan").as_uri()
@@ -40,7 +40,7 @@ def test_the_default_store_lies_under_the_state_folder(state, monkeypatch, tmp_p
 def test_an_sqlite_database_of_any_name_is_created(state, tmp_path, address):
     """Without an extension, and with the driver named; what lies beside it is left alone."""
     (tmp_path / ".partial-1").write_text("another process writes this")
-    store = open_context(Settings(state=state, mlflow_uri=address.format(folder=tmp_path))).store
+    store = open_context(Settings(DCGAN_STATE=state, MLFLOW_TRACKING_URI=address.format(folder=tmp_path))).store
     assert store.client.get_experiment(store.experiment_id).name == "dcgan"
     assert sorted(path.name for path in tmp_path.glob("*mlflow*") if path.suffix in ("", ".db")) == [Path(address).name]
     assert (tmp_path / ".partial-1").exists()
@@ -50,16 +50,16 @@ def test_a_server_is_trusted_by_mlflows_own_settings(tls_web, state, monkeypatch
     """A certificate that MLflow's client trusts is enough to open the store, and none other is."""
     web, certificate = tls_web
     with pytest.raises(TrackingError, match=r"does not answer \(.*certificate"):
-        open_context(Settings(state=state, mlflow_uri=web.address))
+        open_context(Settings(DCGAN_STATE=state, MLFLOW_TRACKING_URI=web.address))
     monkeypatch.setenv("MLFLOW_TRACKING_SERVER_CERT_PATH", str(certificate))
     web.answer("/api/2.0/mlflow/experiments/get-by-name?experiment_name=dcgan", web.respond(b"{}"))
     with pytest.raises(TrackingError, match="does not answer as MLflow does"):
-        open_context(Settings(state=state, mlflow_uri=web.address))
+        open_context(Settings(DCGAN_STATE=state, MLFLOW_TRACKING_URI=web.address))
 
 
 def test_a_server_that_does_not_answer_is_named(state, free_port):
     """A dead address is one sentence at once, with its password masked."""
-    settings = Settings(state=state, mlflow_uri=f"http://me:secret@127.0.0.1:{free_port}")
+    settings = Settings(DCGAN_STATE=state, MLFLOW_TRACKING_URI=f"http://me:secret@127.0.0.1:{free_port}")
     with pytest.raises(TrackingError) as refusal:
         open_context(settings)
     assert str(refusal.value).startswith(f"The MLflow server http://***@127.0.0.1:{free_port} does not answer (")
@@ -71,7 +71,7 @@ def test_a_store_of_unknown_kind_is_refused(state):
     with pytest.raises(
         ConfigurationError, match=r"^The setting MLFLOW_TRACKING_URI is 'gopher://somewhere'; expected .*\.$"
     ):
-        open_context(Settings(state=state, mlflow_uri="gopher://somewhere"))
+        open_context(Settings(DCGAN_STATE=state, MLFLOW_TRACKING_URI="gopher://somewhere"))
 
 
 @pytest.mark.parametrize(
@@ -88,7 +88,7 @@ def test_a_server_that_is_not_mlflows_is_told(web, state, body, sentence):
     web.answer("/health", web.respond(b"OK"))
     web.answer("/api/2.0/mlflow/experiments/get-by-name?experiment_name=dcgan", web.respond(body))
     with pytest.raises(TrackingError, match=f"^{sentence.format(url=web.address)}"):
-        open_context(Settings(state=state, mlflow_uri=web.address))
+        open_context(Settings(DCGAN_STATE=state, MLFLOW_TRACKING_URI=web.address))
 
 
 @pytest.mark.parametrize(
@@ -105,7 +105,7 @@ def test_a_failure_that_may_pass_is_told_apart(web, state, status, code, kind):
     web.answer("/health", web.respond(b"OK"))
     web.answer("/api/2.0/mlflow/experiments/get-by-name?experiment_name=dcgan", web.respond(body, status))
     with pytest.raises(TrackingError) as failure:
-        open_context(Settings(state=state, mlflow_uri=web.address))
+        open_context(Settings(DCGAN_STATE=state, MLFLOW_TRACKING_URI=web.address))
     assert type(failure.value) is kind
 
 
@@ -113,7 +113,7 @@ def test_a_database_that_is_away_is_named_at_once(state, free_port):
     """MLflow itself would try for two minutes in silence; the password is masked."""
     address = f"127.0.0.1:{free_port}/mlflow"
     with pytest.raises(TrackingError) as refusal:
-        open_context(Settings(state=state, mlflow_uri=f"postgresql://me:secret@{address}"))
+        open_context(Settings(DCGAN_STATE=state, MLFLOW_TRACKING_URI=f"postgresql://me:secret@{address}"))
     assert str(refusal.value) == (
         f'The database postgresql://***@{address} cannot be used (connection to server at "127.0.0.1", port '
         f"{free_port} failed: Connection refused); expected a running server that accepts the user, or no "
@@ -126,13 +126,13 @@ def test_a_database_that_does_not_answer_is_named(state):
     with socket.create_server(("127.0.0.1", 0)) as listener:
         address = f"127.0.0.1:{listener.getsockname()[1]}/mlflow"
         with pytest.raises(TrackingError, match=r"cannot be used \(connection to server .* timeout expired\)"):
-            open_context(Settings(state=state, mlflow_uri=f"postgresql://me:secret@{address}"))
+            open_context(Settings(DCGAN_STATE=state, MLFLOW_TRACKING_URI=f"postgresql://me:secret@{address}"))
 
 
 def test_a_driver_that_is_missing_is_named(state):
     """The sentence has the package's name and no password."""
     with pytest.raises(TrackingError) as refusal:
-        open_context(Settings(state=state, mlflow_uri="mysql://me:secret@127.0.0.1/mlflow"))
+        open_context(Settings(DCGAN_STATE=state, MLFLOW_TRACKING_URI="mysql://me:secret@127.0.0.1/mlflow"))
     assert str(refusal.value) == (
         "The MLflow store mysql://***@127.0.0.1/mlflow needs a Python package that is not installed: "
         "No module named 'MySQLdb'."
@@ -167,7 +167,7 @@ def test_killed_while_it_is_created_the_database_is_created_again(state, python_
     assert process.wait() == -signal.SIGKILL
     assert half.exists()
     assert not (state / "mlflow.db").exists()
-    assert open_context(Settings(state=state, mlflow_uri=None)).store.client.search_experiments()
+    assert open_context(Settings(DCGAN_STATE=state, MLFLOW_TRACKING_URI=None)).store.client.search_experiments()
     assert not half.parent.exists()
 
 
