@@ -1,8 +1,10 @@
 """The generator of a checkpoint, and its export for TensorFlow Serving and ONNX Runtime."""
 
+import hashlib
 from pathlib import Path
 
 import keras
+import numpy as np
 import tensorflow as tf
 import tf2onnx
 
@@ -24,6 +26,14 @@ def selected_generator(checkpoint: Checkpoint) -> keras.Model:
         assign_weights(generator, checkpoint.best)
         return generator
     return EmaGenerator(configuration.recipe, configuration.seed).generator(checkpoint.arrays)
+
+
+def generator_sha256(generator: keras.Model) -> str:
+    """Return the SHA-256 of a generator's weights, moving statistics too: float32 little-endian, in layer order."""
+    digest = hashlib.sha256()
+    for weight in generator.weights:
+        digest.update(np.ascontiguousarray(weight, "<f4").tobytes())
+    return digest.hexdigest()
 
 
 def export_generator(generator: keras.Model, folder: Path) -> None:

@@ -9,7 +9,7 @@ import numpy as np
 
 from dcgan.data.dataset import Manifest
 from dcgan.errors import ModelError
-from dcgan.export import export_generator, selected_generator
+from dcgan.export import export_generator, generator_sha256, selected_generator
 from dcgan.files import atomic_file
 from dcgan.recipe import LATENT_SIZE
 from dcgan.report.model_card import Links, model_card
@@ -29,6 +29,7 @@ from tracking.tags import (
     DATASET_DIGEST,
     DATASET_SOURCE,
     FLOW_RUN_URL,
+    GENERATOR_SHA256,
     MODEL_CARD,
     MODEL_NAME,
     PLAYGROUND,
@@ -37,7 +38,6 @@ from tracking.tags import (
     SAMPLE_GRID,
     SEED,
     SERVING,
-    WEIGHTS_SHA256,
 )
 
 logger = logging.getLogger("dcgan.register")
@@ -64,11 +64,12 @@ def register(context: Context, run: TrainingRun, dataset: Manifest, checkpoint: 
             export_generator(generator, Path(temporary) / "export")
             upload_folder(store, run.run_id, Path(temporary) / "export", SERVING)
         model_id = registry.log_generator(store, run.run_id, generator, latents)
+        digest = generator_sha256(generator)
         card = model_card(dataset, checkpoint, _links(run, model_id))
-        page = render_playground(generator, f"{MODEL_NAME}: playground", _facts(run, dataset, checkpoint))
+        page = render_playground(generator, f"{MODEL_NAME}: playground", _facts(run, dataset, checkpoint, digest))
         _upload_report(store, run, {PLAYGROUND: page, MODEL_CARD: with_relative_links(card)})
         run.lease.require()
-        version = registry.register_generator(store, run.run_id, model_id, card, _tags(run, dataset, checkpoint))
+        version = registry.register_generator(store, run.run_id, model_id, card, _tags(run, dataset, digest))
     _require_equal_images(store, version, latents, np.asarray(generator(latents, training=False)))
     logger.info("Registered %s.", registry.model_uri(version))
     return version
@@ -93,7 +94,7 @@ def _links(run: TrainingRun, model_id: str) -> Links:
     )
 
 
-def _facts(run: TrainingRun, dataset: Manifest, checkpoint: Checkpoint) -> dict[str, str]:
+def _facts(run: TrainingRun, dataset: Manifest, checkpoint: Checkpoint, digest: str) -> dict[str, str]:
     """Return where the generator came from, by name."""
     recipe = run.configuration.recipe
     return {
@@ -101,7 +102,7 @@ def _facts(run: TrainingRun, dataset: Manifest, checkpoint: Checkpoint) -> dict[
         "Seed": str(run.configuration.seed),
         "Epoch": f"{checkpoint.selected.epoch} of {checkpoint.epoch}",
         "Dataset": f"{dataset.source} ({dataset.digest[:SHOWN_DIGITS]})",
-        "Weights": checkpoint.weights_sha256()[:SHOWN_DIGITS],
+        "Weights": digest[:SHOWN_DIGITS],
         "MLflow run": run.run_id,
     }
 
@@ -116,12 +117,12 @@ def _require_equal_images(store: Store, number: int, latents: np.ndarray, expect
         )
 
 
-def _tags(run: TrainingRun, dataset: Manifest, checkpoint: Checkpoint) -> dict[str, str]:
+def _tags(run: TrainingRun, dataset: Manifest, digest: str) -> dict[str, str]:
     return {
         RECIPE: run.configuration.recipe.name,
         SEED: str(run.configuration.seed),
         DATASET_DIGEST: dataset.digest,
         DATASET_SOURCE: dataset.source,
-        WEIGHTS_SHA256: checkpoint.weights_sha256(),
+        GENERATOR_SHA256: digest,
         **flow_run_tags(),
     }

@@ -93,13 +93,13 @@ def version_facts(store: Store, version: Version, dataset: Manifest) -> dict[str
 
 
 def _log_metrics(store: Store, run_id: str, model_id: str | None, evaluation: Evaluation) -> None:
-    """Log the candidate's metrics for its run and its logged model, unless the run has them: MLflow replaces none.
+    """Log the candidate's metrics for its run and its logged model, unless these values were logged last.
 
     They are at step 0, by which MLflow draws bars that compare runs instead of curves.
     """
     run = get_run(store, run_id)
     metrics = evaluation.candidate.metrics()
-    if metrics.keys() <= run.data.metrics.keys():
+    if metrics.items() <= run.data.metrics.items():
         return
     milliseconds = round(time.time() * 1000)
     where = {

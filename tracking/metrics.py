@@ -1,7 +1,7 @@
-"""Names of metrics in MLflow: their sections, by which its pages group them, and the names of earlier releases."""
+"""Names of metrics in MLflow: their sections, by which its pages group them."""
 
 import sys
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 
 from mlflow.entities import Run
 
@@ -25,14 +25,9 @@ def metric_name(name: str) -> str:
     return f"{section}/{name}"
 
 
-def recorded_value(metrics: Mapping[str, float], name: str) -> float | None:
-    """Return the last value of an epoch's metric among those of a run, also under its earlier name; None without it."""
-    return metrics.get(metric_name(name), metrics.get(name))
-
-
 def recorded_best_epoch(run: Run) -> int | None:
     """Return the best epoch of a run, None where none was evaluated."""
-    best = recorded_value(run.data.metrics, BEST_EPOCH)
+    best = run.data.metrics.get(metric_name(BEST_EPOCH))
     return None if best is None else int(best)
 
 
@@ -42,14 +37,13 @@ def recorded_curves(store: Store, run_id: str, names: Iterable[str]) -> dict[str
     MLflow's databases hold the largest number in the place of infinity.
     """
     recorded = get_run(store, run_id).data.metrics.keys()
-    here = {name: next((each for each in (metric_name(name), name) if each in recorded), None) for name in names}
     with translated_errors(store.uri):
         return {
             name: {
                 metric.step: metric.value
-                for metric in store.client.get_metric_history(run_id, in_mlflow)
+                for metric in store.client.get_metric_history(run_id, metric_name(name))
                 if abs(metric.value) < sys.float_info.max  # false for NaN, too
             }
-            for name, in_mlflow in here.items()
-            if in_mlflow
+            for name in names
+            if metric_name(name) in recorded
         }

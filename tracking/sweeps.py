@@ -26,7 +26,7 @@ from dcgan.sweep import Point, Range, SweepPlan, Value
 from dcgan.training.checkpoint import SELECTION_METRIC
 from tracking import runs
 from tracking.create import create_once
-from tracking.metrics import BEST_FRECHET_DISTANCE, recorded_curves, recorded_value
+from tracking.metrics import BEST_FRECHET_DISTANCE, metric_name, recorded_curves
 from tracking.store import Store, translated_errors
 from tracking.tags import PARENT_RUN, SWEEP, SWEEP_REPORT, TRIAL
 
@@ -182,12 +182,12 @@ class TrialRun:
     @property
     def distance(self) -> float | None:
         """The lowest Fréchet distance of its epochs, None where none was evaluated."""
-        return recorded_value(self.metrics, BEST_FRECHET_DISTANCE)
+        return self.metrics.get(metric_name(BEST_FRECHET_DISTANCE))
 
     @property
     def generator_loss(self) -> float | None:
         """Its last generator loss, in nats, None before the first epoch's end."""
-        return recorded_value(self.metrics, "generator_loss")
+        return self.metrics.get(metric_name("generator_loss"))
 
 
 def open_sweep_run(store: Store, plan: SweepPlan, more_tags: Mapping[str, str]) -> str:

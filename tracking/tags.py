@@ -31,7 +31,7 @@ LEASE_RENEWED = "mlflow.dcgan.lease_renewed"
 CREATION = "mlflow.dcgan.creation"  # of a version too: tells what one request created from everything else
 
 # tags of a version, besides recipe, seed, and digest and source of the dataset
-WEIGHTS_SHA256 = "dcgan.weights_sha256"
+GENERATOR_SHA256 = "dcgan.generator_sha256"
 MODEL_SHA256 = "dcgan.model_sha256"
 VERDICT = "dcgan.verdict"
 VERDICT_REASON = "dcgan.verdict_reason"

@@ -24,12 +24,12 @@ from tracking.tags import (
     CHAMPION,
     CHECKPOINTS,
     EXPERIMENT,
+    GENERATOR_SHA256,
     IMAGES,
     MODEL_NAME,
     PREVIOUS,
     RECORDED_EPOCHS,
     REPORT,
-    WEIGHTS_SHA256,
 )
 
 EPOCHS = 3
@@ -90,7 +90,7 @@ class Outcome:
     """The traces of a finished training run; two are equal when nothing shows which of them was killed.
 
     Attributes:
-        weights_sha256: Digest of the final weights, as the registered version has it.
+        weights_sha256: Digest of the weights of both networks in the last checkpoint.
         metrics: Values of each metric by epoch, except times.
         measurements: Epochs at which each time was recorded.
         samples: SHA-256 of the pixels of the sample grids, by epoch.
@@ -99,7 +99,7 @@ class Outcome:
         runs: Status of each MLflow run.
         recorded_epochs: The marker of the last recorded epoch.
         logged_models: Number of logged models.
-        versions: Digest of the weights of each model version.
+        versions: Digest of the generator's weights of each model version.
         leftovers: Temporary files that are still there.
     """
 
@@ -281,23 +281,23 @@ def outcome(place: Place) -> Outcome:
         for name in run.data.metrics
         if not name.startswith("system/")
     }
-    versions = [version.tags[WEIGHTS_SHA256] for version in client.search_model_versions()]
     downloads = Path(client.download_artifacts(run_id, "", str(_empty(place.root / "downloads"))))
+    checkpoints = {
+        folder.name: load_checkpoint(folder).weights_sha256()
+        for folder in sorted((downloads / CHECKPOINTS).iterdir())
+        if any(folder.iterdir())  # an object store may list a folder for minutes after its last file was removed
+    }
     return Outcome(
-        weights_sha256=versions[0] if versions else "",
+        weights_sha256=checkpoints[max(checkpoints)],
         metrics={name: values for name, values in histories.items() if not _is_time(name)},
         measurements={name: [step for step, _ in values] for name, values in histories.items() if _is_time(name)},
         samples=_samples(downloads / IMAGES),
         animation=sha256_of_file(downloads / REPORT / "training.gif"),
-        checkpoints={
-            folder.name: load_checkpoint(folder).weights_sha256()
-            for folder in sorted((downloads / CHECKPOINTS).iterdir())
-            if any(folder.iterdir())  # an object store may list a folder for minutes after its last file was removed
-        },
+        checkpoints=checkpoints,
         runs=list(place.runs().values()),
         recorded_epochs=run.data.tags[RECORDED_EPOCHS],
         logged_models=len(client.search_logged_models([run.info.experiment_id])),
-        versions=versions,
+        versions=[version.tags[GENERATOR_SHA256] for version in client.search_model_versions()],
         leftovers=_leftovers(place),
     )
 

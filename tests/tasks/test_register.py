@@ -1,5 +1,6 @@
 """The registration task: a version that loads, agrees, tells where it came from, and exists once."""
 
+import hashlib
 import json
 import re
 from pathlib import Path
@@ -19,7 +20,7 @@ from dcgan.report.playground import packed_weights
 from dcgan.rng import fixed_latents
 from dcgan.training.checkpoint import load_checkpoint
 from tasks.register import register
-from tracking.registry import find_version, load_generator, predict_as_served, resolve
+from tracking.registry import find_version, load_generator, load_network, predict_as_served, resolve
 from tracking.tags import MODEL_NAME
 
 
@@ -91,12 +92,16 @@ def test_the_playground_is_in_the_report(trained):
 
 
 def test_the_version_tells_where_it_came_from(trained):
-    """Tags lead to the data and the weights, the description shows the image and the metrics."""
+    """Tags lead to the data and the weights that are served, the description shows the image and the metrics."""
     version = trained.context.store.client.get_model_version(MODEL_NAME, str(trained.version))
     assert version.run_id == trained.run.run_id
     assert version.tags["dcgan.dataset_digest"] == trained.dataset.digest
     assert version.tags["dcgan.dataset_source"] == trained.dataset.manifest.source
-    assert version.tags["dcgan.weights_sha256"] == trained.trained.checkpoint.weights_sha256()
+    served = load_network(trained.context.store, resolve(trained.context.store, trained.version)).get_weights()
+    digest = hashlib.sha256(b"".join(weight.tobytes() for weight in served)).hexdigest()
+    assert version.tags["dcgan.generator_sha256"] == digest
+    page = (trained.run.folder / "report" / "playground.html").read_text()
+    assert f"<dt>Weights</dt><dd>{digest[:12]}</dd>" in page
     assert f"get-artifact?path=report%2Fsamples.png&run_uuid={trained.run.run_id}" in version.description
     assert "| generator loss |" in version.description
 
