@@ -60,6 +60,8 @@ def evaluate(
     if recorded and _is_current(recorded, dataset, champion):
         return recorded
     evaluation, samples = _side_by_side(context, version, champion, dataset, references)
+    if lease:  # to evaluate takes a while
+        lease.require()
     url = None
     if evaluation.same_dataset:
         _update_model_card(store, version, evaluation)

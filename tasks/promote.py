@@ -82,8 +82,10 @@ def promote_candidate(
         if mode == "auto" and not _is_of_other_data(candidate, champion):
             registry.require_generator(store, candidate)
             # directly before the alias moves: to download the candidate's files takes a while
+            if lease:
+                lease.require()
             _require_unchanged(evaluation, registry.aliased(store, CHAMPION))
-            registry.tag_version(store, number, {PROMOTED_BY: "gate"})
+            _tag_promoted(store, number, "gate")
             promoted = True
         else:
             registry.set_alias(store, CHALLENGER, number)
@@ -125,8 +127,7 @@ def promote_version(context: Context, number: int, *, force: bool) -> Promotion:
     rejected = rejection_reason(version, champion)
     if rejected and not force:
         raise ModelError(f"{rejected}; expected one that passed beside the current champion, or --force.")
-    forced = {FORCED: rejected} if rejected else {}
-    registry.tag_version(store, number, {**forced, PROMOTED_BY: "force" if rejected else "hand"})
+    _tag_promoted(store, number, "force" if rejected else "hand", rejected)
     registry.set_champion(store, number)
     reason = f"Version {number} is the champion now; before, it was {_name(champion)}."
     return _published(store, Promotion(version=number, promoted=True, reason=reason), changed=True)
@@ -164,6 +165,15 @@ def rejection_reason(version: Version, champion: Version | None) -> str | None:
     if rival != (str(champion.number) if champion else NO_CHAMPION):
         return f"Version {version.number} was compared with another champion than {_name(champion)}"
     return None
+
+
+def _tag_promoted(store: Store, number: int, by: str, rejected: str | None = None) -> None:
+    """Tag a version with who promotes it, and with what was against it only if it is forced this time."""
+    if rejected:
+        registry.tag_version(store, number, {FORCED: rejected, PROMOTED_BY: by})
+    else:
+        registry.untag_version(store, number, FORCED)
+        registry.tag_version(store, number, {PROMOTED_BY: by})
 
 
 def _champions(store: Store) -> tuple[Version | None, Version | None]:

@@ -6,7 +6,6 @@ from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from importlib.metadata import version as package_version
 from pathlib import Path
-from types import MappingProxyType
 from typing import Any
 
 import keras
@@ -59,8 +58,8 @@ class Version(BaseModel):
 
     number: int
     run_id: str | None
-    model_id: str | None = None
-    tags: Mapping[str, str] = MappingProxyType({})
+    model_id: str | None
+    tags: Mapping[str, str]
 
     @property
     def seed(self) -> int:

@@ -7,6 +7,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
+from uuid import uuid4
 
 import optuna
 from mlflow.entities import Param, ViewType
@@ -17,7 +18,7 @@ from optuna.distributions import (
     IntDistribution,
 )
 from optuna.exceptions import OptunaError
-from optuna.trial import FrozenTrial, TrialState
+from optuna.trial import TrialState
 from sqlalchemy.exc import SQLAlchemyError
 
 from dcgan.errors import SweepError, mask_credentials
@@ -95,13 +96,12 @@ class Trials:
                 else:  # killed while its point was written
                     self._tell(trial.number, TrialState.FAIL)
         yield from (Trial(trial.number, trial.params) for trial in running)
-        begun = [*running, *(trial for trial in found if trial.state in (TrialState.COMPLETE, TrialState.PRUNED))]
         if self._plan.searched:
-            for _ in range(self._plan.trials - len(begun)):
+            ended = [trial for trial in found if trial.state in (TrialState.COMPLETE, TrialState.PRUNED)]
+            for _ in range(self._plan.trials - len(running) - len(ended)):
                 yield self._ask()
         else:
-            points = [trial.params for trial in begun]
-            yield from (self._add(point) for point in self._plan.points() if point not in points)
+            yield from (self._add(point) for point in self._plan.points() if not self._is_begun(point))
 
     def finish(self, trial: Trial, distance: float | None) -> None:
         """Record that a trial finished, with its lowest Fréchet distance, None where it was not evaluated."""
@@ -140,13 +140,21 @@ class Trials:
             trial = self._study.ask(self._distributions)
             return Trial(trial.number, trial.params)
 
+    def _is_begun(self, point: Point) -> bool:
+        """Return whether a trial of a point runs or has ended, here or on another machine that runs this sweep too."""
+        with self._translated_errors():
+            return any(trial.params == point and trial.state != TrialState.FAIL for trial in self._study.trials)
+
     def _add(self, point: Point) -> Trial:
+        mark = {"mark": uuid4().hex}  # Optuna does not say which trial it added, and the last may be another machine's
         with self._translated_errors():
             self._study.add_trial(
-                optuna.create_trial(state=TrialState.RUNNING, params=point, distributions=self._distributions)
+                optuna.create_trial(
+                    state=TrialState.RUNNING, params=point, distributions=self._distributions, user_attrs=mark
+                )
             )
-            last: FrozenTrial = self._study.trials[-1]
-            return Trial(last.number, last.params)
+            added = next(trial for trial in self._study.trials if trial.user_attrs == mark)
+            return Trial(added.number, added.params)
 
     def _tell(self, number: int, state: TrialState, value: float | None = None) -> None:
         with self._translated_errors():

@@ -135,7 +135,7 @@ def test_the_champion_is_not_its_own_rival(in_service):
 
 
 def test_another_classifier_evaluates_the_champion_again(registry):
-    """Metrics of two classifiers are never compared: the champion is measured anew, and its old metrics are replaced."""
+    """Metrics of two classifiers are never compared: the champion is measured anew, its old metrics are replaced."""
     before = registry.evaluate(registry.add_good())
     promote_candidate.fn(registry.context, before, "auto")
     file = registry.context.settings.classifiers / registry.dataset.digest / "selection.npz"

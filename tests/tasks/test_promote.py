@@ -5,9 +5,10 @@ from contextlib import contextmanager
 
 import pytest
 
-from dcgan.errors import ModelError, UnavailableError
+from dcgan.errors import LeaseLostError, ModelError, UnavailableError
 from tasks.promote import promote_candidate, promote_version, roll_back
 from tracking import registry as model_registry
+from tracking.lease import Holder, Lease
 
 EXPECTED = "; expected one that passed beside the current champion, or --force."
 
@@ -159,6 +160,17 @@ def test_a_champion_of_another_machine_is_not_rolled_back(in_service):
     assert in_service.aliases() == {"champion": 3, "previous": 2}
 
 
+def test_a_training_run_that_was_taken_over_promotes_nothing(in_service):
+    """Its successor, which begins while the candidate's files are checked, decides about the champion."""
+    store = in_service.context.store
+    run_id = store.client.get_model_version("dcgan-generator", "2").run_id
+    mine, successors = (Lease(store, run_id, Holder(host=host, folder="/state")) for host in ("a", "b"))
+    mine.take()
+    with during_the_download(successors.take), pytest.raises(LeaseLostError):
+        promote_candidate.fn(in_service.context, in_service.better, "auto", mine)
+    assert in_service.aliases() == {"champion": 1}
+
+
 def refusal_of(in_service, number):
     """Return the sentence that refuses to promote a version."""
     with pytest.raises(ModelError) as refusal:
@@ -176,6 +188,11 @@ def test_without_a_verdict_only_force_promotes(in_service):
     assert in_service.aliases() == {"champion": number, "previous": 1}
     assert in_service.tags(number)["dcgan.forced"] == reason
     assert in_service.tags(number)["dcgan.promoted_by"] == "force"
+    promote_version.fn(in_service.context, 1, force=True)
+    assert in_service.evaluate(number).verdict.passed
+    promote_version.fn(in_service.context, number, force=False)
+    assert in_service.tags(number)["dcgan.promoted_by"] == "hand"
+    assert "dcgan.forced" not in in_service.tags(number)
 
 
 def test_a_crippled_version_needs_force(in_service):

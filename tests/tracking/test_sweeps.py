@@ -1,6 +1,7 @@
 """A sweep's trials in Optuna's database: which of them a resumed sweep has still to run."""
 
 import itertools
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -9,7 +10,7 @@ from dcgan.errors import SweepError
 from dcgan.sweep import SweepPlan
 from tests.pipeline import Pipeline
 from tracking.runs import end_run
-from tracking.sweeps import Trials, open_sweep_run, trial_runs
+from tracking.sweeps import Trial, Trials, open_sweep_run, trial_runs
 
 
 def plan(trials: int | None = None, **changed: object) -> SweepPlan:
@@ -25,7 +26,7 @@ def storage(tmp_path: Path) -> str:
     return f"sqlite:///{tmp_path / 'optuna.db'}"
 
 
-def test_a_grid_goes_on_where_it_was_interrupted(storage):
+def test_a_grid_continues_where_it_was_interrupted(storage):
     """What finished is not repeated, what was running comes first under its number, and what failed is tried again."""
     first = Trials(storage, plan())
     done, failed, interrupted = itertools.islice(first.to_run(), 3)
@@ -50,7 +51,7 @@ def test_a_finished_grid_has_nothing_to_run(storage):
     assert list(Trials(storage, plan()).to_run()) == []
 
 
-def test_a_search_goes_on_with_other_points(storage):
+def test_a_search_continues_with_other_points(storage):
     """It does not draw its first points again, learns from them, and has as many trials as it is asked for."""
     search = {"search": {"generator_learning_rate": "1e-4..4e-3:log", "batch_size": "32..128"}}
     first = Trials(storage, plan(3, **search))
@@ -162,3 +163,24 @@ def test_two_machines_may_run_one_sweep(storage):
     assert second.report(trial, {1: 9.0}) is False
     second.fail(trial)
     assert second.states()[trial.number][1] == "finished"
+
+
+def test_machines_that_run_one_sweep_share_its_points(storage):
+    """Two that begin trials at the same moment get their own: every point is tried, and every trial ends."""
+    seeds = plan(seeds=list(range(12)), grid={})
+    Trials(storage, seeds)
+
+    def run(trials: Trials) -> list[Trial]:
+        ran = []
+        for trial in trials.to_run():
+            ran.append(trial)
+            trials.finish(trial, 1.0)
+        return ran
+
+    machines = [Trials(storage, seeds) for _ in range(2)]
+    with ThreadPoolExecutor() as pool:
+        ran = [trial for trials in pool.map(run, machines) for trial in trials]
+    numbers = [trial.number for trial in ran]
+    assert sorted(set(numbers)) == sorted(machines[0].states())
+    assert {trial.point["seed"] for trial in ran} == set(range(12))
+    assert {state for _, state in machines[0].states().values()} == {"finished"}
