@@ -73,7 +73,7 @@ def spherical_interpolation(start: np.ndarray, end: np.ndarray, fractions: np.nd
 
     Args:
         start: First vector, (d,), not opposite to `end`.
-        end: Last vector, (d,).
+        end: Last vector, (d,). Neither is zero.
         fractions: Fractions of the way, (n,) from 0 to 1.
 
     Returns:
@@ -107,7 +107,9 @@ def output_format(out: Path, count: int) -> OutputFormat:
         ".parquet": ("parquet", MAX_ROWS),
     }
     if out.suffix.lower() not in formats:
-        raise ConfigurationError(f"{out}: cannot be written; expected a folder, or a name in .png or .parquet.")
+        raise ConfigurationError(
+            f"{out}: cannot be written as {out.suffix}; expected .png, .parquet, or the name of a folder without a dot."
+        )
     found, most = formats[out.suffix.lower()]
     if count > most:
         raise ConfigurationError(f"{out}: cannot contain {count} images; expected at most {most}.")

@@ -130,7 +130,7 @@ def _read_file(path: Path) -> tuple[str, Changes]:
     except ValueError as error:  # not TOML, or not UTF-8
         raise ConfigurationError(f"The recipe {path} is not TOML: {error}.") from None
     base = changes.pop("base", None)
-    if base not in RECIPES:
+    if not isinstance(base, str) or base not in RECIPES:
         found = "names no recipe to start from" if base is None else f"starts from {base!r}, which is not a recipe"
         raise ConfigurationError(f"The recipe {path} {found}; expected base = one of {', '.join(RECIPES)}.")
     # TOML has no null

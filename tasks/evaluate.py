@@ -111,7 +111,7 @@ def _side_by_side(
     rival = None if is_champion else champion
     generators = {each.number: load_generator(context.store, each) for each in (version, rival) if each}
     shown = " beside ".join(f"version {number}" for number in generators)
-    logger.info("Preparing the reference: the test images, the nearest training images and the baselines.")
+    logger.info("Preparing the reference: the test images and the baselines.")
     examiner = Examiner(dataset, references, context.settings.classifiers)
     logger.info("Evaluating %s, with %s images each.", shown, f"{len(dataset.test[0]):,}")
     candidate, *others = (_examined(examiner, number, generator) for number, generator in generators.items())

@@ -1,20 +1,16 @@
 """Reference baselines: images of known quality, and their metrics, measured like those of a generator."""
 
-import logging
 from pathlib import Path
 
 import numpy as np
-from pydantic import ValidationError
 from scipy.ndimage import gaussian_filter
 
+from dcgan.evaluation.cached import cached
 from dcgan.evaluation.evaluate import Reference, evaluate
 from dcgan.evaluation.memorization import MemorizationReference, measure_memorization
 from dcgan.evaluation.report import Baselines, QualityReport
-from dcgan.files import atomic_file
 from dcgan.model.networks import build_generator
 from dcgan.recipe import LATENT_SIZE
-
-logger = logging.getLogger(__name__)
 
 BLUR = 1.0  # standard deviation in pixels
 NOISE = 0.3  # standard deviation; images span -1 to 1
@@ -56,13 +52,14 @@ def baselines_for(
         test_images: The test images of `reference`, float32 (n, 28, 28, 1) in [-1, 1].
         folders: Folders to search, in order; a file is used only if it is of the same classifier and test images.
     """
-    name = f"baselines-{reference.extractor.digest[:16]}-{reference.digest[:16]}.json"
-    for folder in folders:
-        if (found := _read(folder / name, reference)) is not None:
-            return found
-    baselines = measure_baselines(reference, memorization, test_images)
-    save_baselines(folders[-1] / name, baselines)
-    return baselines
+    expected = (reference.extractor.digest, reference.digest)
+    return cached(
+        f"baselines-{expected[0][:16]}-{expected[1][:16]}.json",
+        folders,
+        Baselines,
+        lambda found: (found.train.classifier, found.train.reference) == expected,
+        lambda: measure_baselines(reference, memorization, test_images),
+    )
 
 
 def measure_baselines(reference: Reference, memorization: MemorizationReference, test_images: np.ndarray) -> Baselines:
@@ -82,21 +79,3 @@ def measure_baselines(reference: Reference, memorization: MemorizationReference,
         blurred=report(blurred(test_images)),
         untrained=report(untrained(count)),
     )
-
-
-def save_baselines(path: Path, baselines: Baselines) -> None:
-    """Write `baselines` to `path` as JSON, atomically."""
-    with atomic_file(path) as temporary:
-        temporary.write_text(baselines.model_dump_json(indent=1) + "\n", encoding="utf-8")
-
-
-def _read(path: Path, reference: Reference) -> Baselines | None:
-    try:
-        baselines = Baselines.model_validate_json(path.read_bytes())
-    except FileNotFoundError:
-        return None
-    except (OSError, ValidationError):
-        logger.warning("%s cannot be read; the baselines are measured again.", path)
-        return None
-    expected = (reference.extractor.digest, reference.digest)
-    return baselines if (baselines.train.classifier, baselines.train.reference) == expected else None

@@ -11,7 +11,7 @@ from dcgan.errors import ModelError
 from dcgan.evaluation.baselines import baselines_for
 from dcgan.evaluation.classifiers import BUNDLED, classifier_for
 from dcgan.evaluation.evaluate import Reference, evaluate, prepare_reference
-from dcgan.evaluation.features import Role
+from dcgan.evaluation.features import Role, check_count
 from dcgan.evaluation.gate import Evaluation, VersionMetrics, decide, gate_for
 from dcgan.evaluation.memorization import (
     NearestPairs,
@@ -52,6 +52,7 @@ class References:
         """
         if role not in self._loaded:
             dataset = self._dataset
+            check_count(len(dataset.train), "training images")  # before minutes are spent on a classifier
             classifier = classifier_for(
                 role,
                 dataset.digest,
@@ -73,12 +74,13 @@ class Examined(NamedTuple):
 class Examiner:
     """Evaluates one generator after another against one dataset.
 
-    For a new dataset the baselines are measured first, which takes minutes.
+    For a new dataset the baselines and the nearest training images of the test images are found first, which takes
+    minutes.
 
     Args:
         dataset: The dataset.
         references: Its test images in the features of both classifiers.
-        cache: Folder of the measured baselines, with a folder for each dataset.
+        cache: Folder of what was measured of datasets, with a folder for each.
 
     Attributes:
         selection_baselines: Reference baselines of the selection classifier.
@@ -93,9 +95,12 @@ class Examiner:
         self._dataset_digest = dataset.digest
         self._count = len(test_images)
         self._references = references
-        self._memorization = prepare_memorization_reference(dataset.train, dataset.train_labels, test_images)
+        folders = (BUNDLED, cache / dataset.digest)
+        self._memorization = prepare_memorization_reference(
+            dataset.train, dataset.train_labels, test_images, dataset.digest, folders
+        )
         self.selection_baselines, self.held_out_baselines = (
-            baselines_for(references[role], self._memorization, test_images, BUNDLED, cache / dataset.digest)
+            baselines_for(references[role], self._memorization, test_images, *folders)
             for role in ("selection", "held_out")
         )
 

@@ -6,14 +6,17 @@ section 3, which also compares cell by cell: a "1" is always nearer to another t
 over the 784 pixels in [-1, 1].
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
+from pydantic import BaseModel, ConfigDict, Field
 
 from dcgan.data.idx import CLASSES
 from dcgan.data.parquet import ParquetImages
+from dcgan.evaluation.cached import cached
 from dcgan.evaluation.features import check_count, check_images, check_labels
 from dcgan.evaluation.metrics import Estimate, bootstrap_counts, bootstrap_estimate, mean_estimate
 
@@ -32,6 +35,21 @@ class Nearest(NamedTuple):
 
     rows: np.ndarray
     distances: np.ndarray
+
+
+class Limits(BaseModel):
+    """How near the test images of a dataset are to its training images."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+    dataset_digest: str = Field(description="SHA-256 of the dataset")
+    median: float = Field(description="Median distance of the test images from their nearest training images")
+    thresholds: tuple[float, ...] = Field(
+        min_length=CLASSES,
+        max_length=CLASSES,
+        description="For each label of the nearest training image, the distance below which one test image in a "
+        "hundred lies",
+    )
 
 
 @dataclass(frozen=True, eq=False)
@@ -87,7 +105,11 @@ class NearestPairs(NamedTuple):
 
 
 def prepare_memorization_reference(
-    training: np.ndarray | ParquetImages, labels: np.ndarray | None, test_images: np.ndarray
+    training: np.ndarray | ParquetImages,
+    labels: np.ndarray | None,
+    test_images: np.ndarray,
+    dataset_digest: str = "",
+    cache: Sequence[Path] = (),
 ) -> MemorizationReference:
     """Return what `measure_memorization` compares with.
 
@@ -95,6 +117,8 @@ def prepare_memorization_reference(
         training: Training images, float32 (m, 28, 28, 1) in [-1, 1], or a file of them, which every search reads again.
         labels: Their labels, integers (m,) from 0 to 9.
         test_images: float32 (n, 28, 28, 1) in [-1, 1], none of them among the training images.
+        dataset_digest: SHA-256 of the dataset that has all of these.
+        cache: Folders that may have the limits of this dataset; the last one gets those that are measured.
 
     Raises:
         DataError: The images or labels are not these.
@@ -105,11 +129,17 @@ def prepare_memorization_reference(
         check_images(training, "training images")
     check_images(test_images, "test images")
     known = check_labels(labels, len(training), "training images")
-    rows, distances = nearest_training(test_images, training)
-    cells = (distances[known[rows] == cell] for cell in range(CLASSES))
-    pooled = np.quantile(distances, THRESHOLD_QUANTILE)
-    thresholds = [_threshold(cell, pooled) for cell in cells]
-    return MemorizationReference(training, known, float(np.median(distances)), np.array(thresholds))
+
+    def measure() -> Limits:
+        rows, distances = nearest_training(test_images, training)
+        cells = (distances[known[rows] == cell] for cell in range(CLASSES))
+        pooled = np.quantile(distances, THRESHOLD_QUANTILE)
+        thresholds = tuple(_threshold(cell, pooled) for cell in cells)
+        return Limits(dataset_digest=dataset_digest, median=float(np.median(distances)), thresholds=thresholds)
+
+    name = f"memorization-{dataset_digest[:16]}.json"
+    limits = cached(name, cache, Limits, lambda found: found.dataset_digest == dataset_digest, measure)
+    return MemorizationReference(training, known, limits.median, np.array(limits.thresholds))
 
 
 def _threshold(distances: np.ndarray, pooled: float) -> float:

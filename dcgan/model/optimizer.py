@@ -38,7 +38,7 @@ class LinearDecay(keras.optimizers.schedules.LearningRateSchedule):
 
 
 class FusedAdam(keras.optimizers.Adam):
-    """Keras' Adam with the same arguments, variables and formula, in one pass over each variable instead of ten.
+    """Keras' Adam without `amsgrad`: the same variables and formula, in one pass over each variable instead of ten.
 
     (Kingma and Ba, https://arxiv.org/abs/1412.6980, section 2, the order of computation given before algorithm 1.)
     """

@@ -129,7 +129,7 @@ def test_the_name_says_the_form(tmp_path, name, form):
 @pytest.mark.parametrize(
     ("name", "count", "sentence"),
     [
-        ("a.gif", 1, "cannot be written; expected a folder, or a name in .png or .parquet."),
+        ("a.gif", 1, "cannot be written as .gif; expected .png, .parquet, or the name of a folder without a dot."),
         ("used", 1, "exists; expected the name of a new folder, or an empty one."),
         ("file", 1, "exists; expected the name of a new folder, or an empty one."),
         ("folder.png", 1, "is a folder; expected the name of a file."),

@@ -133,7 +133,7 @@ def test_all_code_that_determines_the_weights_counts(name, package):
 
 
 def test_unrelated_edits_leave_the_digests(package):
-    """A run resumes after edits of the report, the gate, the exports and the messages."""
+    """A run resumes after edits of the report, the gate and the exports."""
     for name in ("report/render.py", "evaluation/gate.py", "export.py", "images.py", "generation.py"):
         with (package / name).open("a") as module:
             module.write("#")

@@ -43,7 +43,11 @@ def test_the_flow_has_defaults_for_everything():
             "FOLDER/x.png: cannot contain 10001 images; expected at most 10000.",
             2,
         ),
-        ("--out FOLDER/x.gif", "FOLDER/x.gif: cannot be written; expected a folder, or a name in .png or .parquet.", 2),
+        (
+            "--out FOLDER/x.gif",
+            "FOLDER/x.gif: cannot be written as .gif; expected .png, .parquet, or the name of a folder without a dot.",
+            2,
+        ),
         ("--out FOLDER/used", "FOLDER/used: exists; expected the name of a new folder, or an empty one.", 2),
     ],
 )

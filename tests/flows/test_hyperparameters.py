@@ -117,6 +117,10 @@ def test_two_numbers_of_epochs_are_refused(state, error_line):
         ),
         (b"base = fast", "The recipe FILE is not TOML: Invalid value (at line 1, column 8)."),
         (b"", "The recipe FILE names no recipe to start from; expected base = one of fast, classic, smoke."),
+        (
+            b'base = ["fast"]',
+            "The recipe FILE starts from ['fast'], which is not a recipe; expected base = one of fast, ",
+        ),
         (b'base = "slow"', "The recipe FILE starts from 'slow', which is not a recipe; expected base = one of fast, "),
         (f"{ENOUGH}batch_size = 0".encode(), "FILE: batch_size: input should be greater than 0, not 0."),
         (f"{ENOUGH}batchsize = 9".encode(), "There is no hyperparameter 'batchsize'; did you mean batch_size?"),

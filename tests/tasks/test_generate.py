@@ -74,7 +74,12 @@ def test_labels_need_a_classifier(trained, tmp_path):
         ("nobody", "new", ModelError, "The model dcgan-generator has no alias nobody; "),
         (99, "new", ModelError, "The model dcgan-generator has no version 99; "),
         (1, "used", ConfigurationError, "exists; expected the name of a new folder, or an empty one."),
-        (1, "a.gif", ConfigurationError, "cannot be written; expected a folder, or a name in .png or .parquet."),
+        (
+            1,
+            "a.gif",
+            ConfigurationError,
+            "cannot be written as .gif; expected .png, .parquet, or the name of a folder without a dot.",
+        ),
     ],
 )
 def test_what_cannot_be_done_is_refused(in_service, tmp_path, name, out, error, sentence):

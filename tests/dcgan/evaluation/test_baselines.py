@@ -7,10 +7,11 @@ import numpy as np
 import pytest
 
 from dcgan.data.idx import TEST, TRAIN, idx_header
-from dcgan.evaluation.baselines import baselines_for, measure_baselines, save_baselines
+from dcgan.evaluation.baselines import baselines_for, measure_baselines
 from dcgan.evaluation.classifiers import BUNDLED, CONFIGS, load_weights
 from dcgan.evaluation.evaluate import Reference, prepare_reference
 from dcgan.evaluation.make_classifiers import main
+from dcgan.evaluation.memorization import Limits
 from dcgan.evaluation.report import Baselines
 
 
@@ -49,7 +50,8 @@ def test_baselines_are_measured_once(baselines, reference, memorization, few_ima
     cache, other = tmp_path / "cache", tmp_path / "other"
     path = cache / f"baselines-{reference.extractor.digest[:16]}-{reference.digest[:16]}.json"
     marked = baselines.model_copy(update={"noisy": baselines.train})
-    save_baselines(path, marked)
+    cache.mkdir()
+    path.write_text(marked.model_dump_json())
     assert baselines_for(reference, memorization, few_images, other, cache) == marked
 
     path.write_text("{}")
@@ -62,8 +64,9 @@ def test_baselines_of_another_classifier_are_not_used(baselines, reference, memo
     """A file with the right name but the contents of another classifier is passed over."""
     name = f"baselines-{reference.extractor.digest[:16]}-{reference.digest[:16]}.json"
     foreign = baselines.train.model_copy(update={"classifier": "f" * 64})
-    save_baselines(tmp_path / "foreign" / name, baselines.model_copy(update={"train": foreign}))
-    save_baselines(tmp_path / "cache" / name, baselines)
+    for folder, content in (("foreign", baselines.model_copy(update={"train": foreign})), ("cache", baselines)):
+        (tmp_path / folder).mkdir()
+        (tmp_path / folder / name).write_text(content.model_dump_json())
     found = baselines_for(reference, memorization, few_images, tmp_path / "foreign", tmp_path / "cache")
     assert found == baselines
 
@@ -100,6 +103,8 @@ def test_the_command_makes_weights_and_baselines(train_split, test_split, tmp_pa
         (path,) = out.glob(f"baselines-{metadata.weights_sha256[:16]}-*.json")
         baselines = Baselines.model_validate_json(path.read_bytes())
         assert baselines.train.classifier == metadata.weights_sha256
+    limits = Limits.model_validate_json((out / f"memorization-{selection.dataset_digest[:16]}.json").read_bytes())
+    assert limits.dataset_digest == selection.dataset_digest
 
 
 @pytest.mark.parametrize("role", CONFIGS)

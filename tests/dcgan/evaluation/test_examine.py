@@ -8,7 +8,6 @@ import pytest
 from dcgan.data.dataset import Dataset, Manifest
 from dcgan.data.parquet import COLUMNS, write_row_groups
 from dcgan.errors import ModelError
-from dcgan.evaluation.baselines import save_baselines
 from dcgan.evaluation.classifiers import BUNDLED, CONFIGS, load_weights, save_weights
 from dcgan.evaluation.evaluate import Reference
 from dcgan.evaluation.examine import Examiner, References
@@ -70,7 +69,7 @@ def examiner(dataset, references, cache) -> Examiner:
     for role in CONFIGS:
         reference = references[role]
         name = f"baselines-{reference.extractor.digest[:16]}-{reference.digest[:16]}.json"
-        save_baselines(cache / DIGEST / name, _baselines_of(reference))
+        (cache / DIGEST / name).write_text(_baselines_of(reference).model_dump_json())
     return Examiner(dataset, references, cache)
 
 

@@ -4,10 +4,14 @@ import numpy as np
 import pytest
 from scipy.spatial.distance import cdist
 
-from dcgan.data.parquet import ParquetImages, label_column, write_row_groups
+from dcgan.data.idx import MNIST_DIGEST, read_images, read_labels
+from dcgan.data.parquet import ParquetImages, label_column, normalise, write_row_groups
 from dcgan.errors import DataError
 from dcgan.evaluation import memorization as module
+from dcgan.evaluation.classifiers import BUNDLED
 from dcgan.evaluation.memorization import (
+    Limits,
+    MemorizationReference,
     closest_pairs,
     measure_memorization,
     nearest_training,
@@ -39,6 +43,38 @@ def test_a_file_is_searched_like_an_array(train_split, test_images, tmp_path):
     found = nearest_training(images[copies], from_file.training)
     np.testing.assert_array_equal(found.rows, copies)
     np.testing.assert_array_equal(found.distances, 0)
+
+
+def test_the_limits_are_measured_once(train_split, test_images, tmp_path):
+    """A file in a folder is read if it is intact and of this dataset; else they are searched for again."""
+    images, labels = (array[:1000] for array in train_split)
+    other, cache = tmp_path / "other", tmp_path / "cache"
+
+    def prepare(digest: str) -> MemorizationReference:
+        return prepare_memorization_reference(images, labels, test_images, digest, [other, cache])
+
+    measured = prepare("a" * 64)
+    (path,) = cache.iterdir()
+    limits = Limits.model_validate_json(path.read_bytes())
+    assert (limits.median, limits.thresholds) == (measured.median, tuple(measured.thresholds))
+    path.write_text(limits.model_copy(update={"median": 1.0}).model_dump_json())
+    assert prepare("a" * 64).median == 1
+    assert prepare("a" * 16 + "b" * 48).median == measured.median, "of another dataset, with the same name"
+    path.write_text("{}")
+    assert prepare("a" * 64).median == measured.median
+    assert Limits.model_validate_json(path.read_bytes()) == limits
+    assert not other.exists()
+
+
+@pytest.mark.slow
+def test_the_bundle_has_the_limits_of_mnist(mnist_folder, test_split):
+    """They are those of the whole training set."""
+    images = normalise(read_images(mnist_folder / "train-images-idx3-ubyte.gz"))
+    labels = read_labels(mnist_folder / "train-labels-idx1-ubyte.gz")
+    measured = prepare_memorization_reference(images, labels, test_split[0])
+    bundled = prepare_memorization_reference(images, labels, test_split[0], MNIST_DIGEST, [BUNDLED])
+    assert measured.median == pytest.approx(bundled.median, rel=1e-6)
+    np.testing.assert_allclose(measured.thresholds, bundled.thresholds, rtol=1e-6)
 
 
 def test_training_images_are_copies(memorization):
