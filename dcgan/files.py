@@ -5,9 +5,12 @@ import hashlib
 import os
 import shutil
 import uuid
+import zipfile
+import zlib
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from tokenize import TokenError
 
 from filelock import FileLock, Timeout
 
@@ -15,6 +18,19 @@ from dcgan.errors import ConfigurationError
 
 TEMPORARY_PREFIX = ".partial-"
 LOCK_NAME = ".lock"
+# what NumPy and zipfile raise for files that NumPy did not write; a NotImplementedError is a RuntimeError
+UNREADABLE_ARRAYS = (
+    OSError,
+    EOFError,
+    MemoryError,
+    RuntimeError,
+    SyntaxError,
+    TokenError,
+    TypeError,
+    ValueError,
+    zipfile.BadZipFile,
+    zlib.error,
+)
 
 
 def sha256_of_file(path: Path) -> str:

@@ -1,6 +1,6 @@
 """The types of the flows' parameters, with the bounds that Prefect's form, its server and the command line enforce."""
 
-from typing import Annotated, Literal
+from typing import Annotated
 
 from pydantic import AfterValidator, Field, WithJsonSchema
 
@@ -32,4 +32,3 @@ Resume = Annotated[str, Field(pattern="^(auto|never|[0-9a-f]{32})$")]
 # a deployment of the training flow
 Deployment = Annotated[str, Field(pattern="^dcgan/[^/]+$")]
 SweepName = Annotated[str, Field(pattern="^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$")]
-PromotionMode = Literal["auto", "manual"]

@@ -14,8 +14,8 @@ from dcgan.recipe import DeviceChoice, RecipeName
 from dcgan.sweep import SweepPlan
 from flows import train
 from flows.hyperparameters import Changes, Grid, Hyperparameters, Ranges, Search, Seeds, Values
-from flows.parameters import Deployment, Positive, PromotionMode, Source, SweepName
-from tasks.results import SweepSummary
+from flows.parameters import Deployment, Positive, Source, SweepName
+from tasks.results import PromotionMode, SweepSummary
 from tasks.settings import quiet_imports, read_settings
 
 
@@ -91,8 +91,7 @@ def dcgan_sweep(  # noqa: PLR0913 - one for each field of the form
     context = open_context(read_settings())
     parameters = {"recipe": recipe, "source": source, "device": device, "promotion": promotion}
     with sweep(context, plan, parameters) as this:
-        run_trials(this, runner, parallel)
-    summary = this.summary()
+        summary = run_trials(this, runner, parallel)
     publish_sweep(summary)
     return completed(summary, summary.sentence)
 

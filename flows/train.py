@@ -12,8 +12,8 @@ from dcgan.errors import ConfigurationError, mask_credentials
 from dcgan.provenance import Configuration
 from dcgan.recipe import RECIPES, DeviceChoice, Recipe, RecipeName
 from flows.hyperparameters import Changes, Hyperparameters
-from flows.parameters import Positive, PromotionMode, Resume, Seed, Source
-from tasks.results import Links, Promotion, Summary, Trained
+from flows.parameters import Positive, Resume, Seed, Source
+from tasks.results import Links, Promotion, PromotionMode, Summary, Trained
 from tasks.settings import quiet_imports, read_settings
 from tracking.tags import EXPERIMENT, MODEL_NAME, TRIAL
 

@@ -23,7 +23,7 @@ from tasks.retries import recording_task
 from tasks.training_run import TrainingRun
 from tracking import registry
 from tracking.evaluations import SHOWN_DIGITS
-from tracking.runs import artifact_link, upload_folder, with_relative_links
+from tracking.runs import artifact_link, upload_folder, upload_text, with_relative_links
 from tracking.store import Store
 from tracking.tags import (
     DATASET_DIGEST,
@@ -34,7 +34,6 @@ from tracking.tags import (
     MODEL_NAME,
     PLAYGROUND,
     RECIPE,
-    REPORT,
     SAMPLE_GRID,
     SEED,
     SERVING,
@@ -77,11 +76,10 @@ def register(context: Context, run: TrainingRun, dataset: Manifest, checkpoint: 
 
 def _upload_report(store: Store, run: TrainingRun, texts: Mapping[str, str]) -> None:
     """Add texts to the run's report, on this machine and in MLflow; `texts` has them by the artifacts' paths."""
-    folder = RunFolder(run.folder).report
     for path, text in texts.items():
-        with atomic_file(folder / Path(path).name) as file:
+        with atomic_file(RunFolder(run.folder).report / Path(path).name) as file:
             file.write_text(text, encoding="utf-8")
-    upload_folder(store, run.run_id, folder, REPORT)
+        upload_text(store, run.run_id, text, path)
 
 
 def _links(run: TrainingRun, model_id: str) -> Links:

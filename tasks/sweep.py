@@ -28,6 +28,7 @@ from dcgan.sweep import SEED, SweepPlan
 from tasks.context import Context
 from tasks.flow_run import flow_run_id, flow_run_tags
 from tasks.results import SweepSummary, TrialResult
+from tasks.retries import repeated
 from tasks.sweep_report import csv_table, markdown_table, plot_png
 from tasks.workers import has_worker, runs_several
 from tracking import runs
@@ -219,7 +220,7 @@ def sweep(context: Context, plan: SweepPlan, parameters: Mapping[str, Any]) -> I
 
     Raises:
         ConfigurationError: Another process of this machine runs the same sweep.
-        SweepError: No trial finished, or the sweeps' database cannot be used.
+        SweepError: The sweeps' database cannot be used.
         TrackingError: The store does not answer.
     """
     store = context.store
@@ -229,10 +230,7 @@ def sweep(context: Context, plan: SweepPlan, parameters: Mapping[str, Any]) -> I
         try:
             this = Sweep(context, plan, trials, run_id, parameters)
             yield this
-            summary = this.summary()
-            publish_files(this, summary)
-            if not summary.finished:
-                raise SweepError(f"No trial of the sweep {plan.title} finished: {summary.sentence}")
+            repeated(lambda: runs.end_run(store, run_id, "FINISHED"))
         except BaseException as error:
             outcome: runs.Outcome = "FAILED" if isinstance(error, Exception) else "KILLED"
             try:
@@ -240,7 +238,6 @@ def sweep(context: Context, plan: SweepPlan, parameters: Mapping[str, Any]) -> I
             except TrackingError as failure:
                 logger.warning("The run %s is not marked %s: %s", run_id, outcome, failure)
             raise
-        runs.end_run(store, run_id, "FINISHED")
 
 
 @contextmanager
@@ -250,11 +247,11 @@ def _locked(path: Path, plan: SweepPlan) -> Iterator[None]:
         yield
 
 
-def run_trials(this: Sweep, runner: InThisProcess | OnWorkers, parallel: int) -> None:
-    """Run the trials of a sweep that are not finished, at most `parallel` at a time, and record what becomes of each.
+def run_trials(this: Sweep, runner: InThisProcess | OnWorkers, parallel: int) -> SweepSummary:
+    """Run the trials of a sweep that are not finished, at most `parallel` at a time, and return what became of them.
 
     Raises:
-        SweepError: The sweeps' database cannot be used.
+        SweepError: No trial finished, or the sweeps' database cannot be used.
         TrackingError: MLflow does not answer for ten minutes.
     """
     waiting = this.trials.to_run()
@@ -264,7 +261,7 @@ def run_trials(this: Sweep, runner: InThisProcess | OnWorkers, parallel: int) ->
             logger.info("Trial %d: %s", trial.number, ", ".join(f"{name}={v}" for name, v in trial.point.items()))
             active.append(trial)
         if not active:
-            return
+            return _concluded(this)
         found = _patient_trial_runs(this)
         over = [trial for trial in active if _is_finished(trial, found) or runner.advance(this, trial)]
         stopped = []
@@ -275,6 +272,14 @@ def run_trials(this: Sweep, runner: InThisProcess | OnWorkers, parallel: int) ->
             active = [trial for trial in active if trial not in over + stopped]
         else:
             time.sleep(POLL_SECONDS)
+
+
+def _concluded(this: Sweep) -> SweepSummary:
+    summary = this.summary()
+    publish_files(this, summary)
+    if not summary.finished:
+        raise SweepError(f"No trial of the sweep {this.plan.title} finished: {summary.sentence}")
+    return summary
 
 
 def publish_files(this: Sweep, summary: SweepSummary) -> None:

@@ -1,7 +1,6 @@
 """The training task: drives the library's loop, saves its state, and records every epoch in MLflow."""
 
 import logging
-import shutil
 import statistics
 
 from prefect import task
@@ -11,6 +10,7 @@ from dcgan.data.dataset import Dataset
 from dcgan.errors import TrackingError
 from dcgan.evaluation.evaluate import epoch_evaluator
 from dcgan.evaluation.examine import References
+from dcgan.files import remove_folder
 from dcgan.recipe import DeviceChoice
 from dcgan.training.checkpoint import Checkpoint
 from dcgan.training.device import DeviceKind, choose_devices
@@ -116,4 +116,4 @@ def _upload(checkpoint: Checkpoint, folder: RunFolder, log: EpochLog) -> None:
     log.record(checkpoint)
     for retained in folder.retained():
         log.upload_checkpoint(retained)
-        shutil.rmtree(retained)
+        remove_folder(retained)

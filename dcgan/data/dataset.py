@@ -16,7 +16,6 @@ from dcgan.files import atomic_folder, remove_leftovers, sha256_of_file
 logger = logging.getLogger(__name__)
 
 MANIFEST_NAME = "manifest.json"
-SPLITS: tuple[Split, Split] = ("train", "test")
 
 
 class SplitManifest(BaseModel):

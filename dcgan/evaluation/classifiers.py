@@ -10,12 +10,9 @@ on the archive's compression.
 
 import hashlib
 import logging
-import zipfile
-import zlib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from tokenize import TokenError
 
 import keras
 import numpy as np
@@ -26,7 +23,7 @@ from scipy.special import softmax
 from dcgan.data.idx import CLASSES
 from dcgan.errors import ModelError
 from dcgan.evaluation.features import Features, Role, check_images, check_labels, display_role
-from dcgan.files import atomic_file
+from dcgan.files import UNREADABLE_ARRAYS, atomic_file, first_line
 from dcgan.recipe import IMAGE_SHAPE
 from dcgan.rng import Stream, layer_seed, numpy_generator
 
@@ -37,20 +34,6 @@ MAX_SHIFT = 1  # pixels in each direction by which training images are moved
 IMAGES_PER_CALL = 1000
 METADATA = "metadata"
 STORED_DTYPE = np.dtype("<f2")
-# What np.load and zipfile raise on arbitrary bytes: TypeError for a single array, RuntimeError for "encrypted" flags,
-# TokenError and SyntaxError for an array's header
-UNREADABLE = (
-    OSError,
-    EOFError,
-    KeyError,
-    TypeError,
-    ValueError,
-    RuntimeError,
-    SyntaxError,
-    TokenError,
-    zipfile.BadZipFile,
-    zlib.error,
-)
 
 Split = tuple[np.ndarray, np.ndarray | None]
 """Images float32 (n, 28, 28, 1) in [-1, 1], and their labels (n,) from 0 to 9 if there are any."""
@@ -182,9 +165,8 @@ def load_weights(path: Path) -> StoredWeights:
         with path.open("rb") as raw, np.load(raw, allow_pickle=False) as file:
             arrays = {name: file[name] for name in file.files}
         metadata = ClassifierMetadata.model_validate_json(arrays.pop(METADATA).tobytes())
-    except UNREADABLE as error:
-        reason = str(error).partition("\n")[0].rstrip(".") or type(error).__name__
-        raise ModelError(f"{path}: is not a file of classifier weights: {reason}.") from None
+    except (*UNREADABLE_ARRAYS, KeyError) as error:
+        raise ModelError(f"{path}: is not a file of classifier weights: {first_line(error)}.") from None
     if (found := weights_digest(arrays)) != metadata.weights_sha256:
         raise ModelError(
             f"{path}: is damaged: the SHA-256 of its weights is {found}; expected {metadata.weights_sha256}."

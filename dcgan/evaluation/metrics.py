@@ -92,45 +92,35 @@ def fit_gaussian(vectors: np.ndarray) -> Gaussian:
     return Gaussian(mean, centred.T @ centred / (len(vectors) - 1))
 
 
-def frechet_distance(one: Gaussian, other: Gaussian) -> float:
-    """Return |m₁ - m₂|² + tr(C₁ + C₂ - 2 (C₁ C₂)^½), the squared distance known as FID; never negative.
-
-    tr (C₁ C₂)^½ is the sum of the square roots of the eigenvalues of C₁ C₂, which are those of the symmetric matrix
-    C₂^½ C₁ C₂^½. Two symmetric eigenvalue problems therefore suffice, with negative rounding errors clipped, where a
-    general matrix root would lose accuracy, or become complex, for nearly singular covariances.
-    """
-    root = _symmetric_root(other.covariance)
-    return _distance(one, other, np.linalg.eigvalsh(root @ one.covariance @ root))
-
-
 def estimate_frechet(vectors: np.ndarray, reference: Gaussian) -> Estimate:
-    """Return the Fréchet distance of vectors float64 (n, d) from `reference`, and its standard error.
+    """Return the Fréchet distance (FID) of vectors float64 (n, d) from `reference`, and its standard error.
+
+    The distance is |m₁ - m₂|² + tr(C₁ + C₂ - 2 (C₁ C₂)^½), never negative. tr (C₁ C₂)^½ is the sum of the square roots
+    of the eigenvalues of C₁ C₂, which are those of the symmetric matrix S = R C₁ R with R = C₂^½. Two symmetric
+    eigenvalue problems therefore suffice, with negative rounding errors clipped, where a general matrix root would lose
+    accuracy, or become complex, for nearly singular covariances.
 
     The standard error is that of the mean of the influence function (Hampel, "The influence curve and its role in
     robust estimation", Journal of the American Statistical Association 69, 1974): the derivative of the distance with
-    respect to the weight of each row. With R = C₂^½, S = R C₁ R and y = x - m₁ it is, up to a constant,
+    respect to the weight of each row. With y = x - m₁ it is, up to a constant,
 
         2 (m₁ - m₂)ᵀ y + yᵀ y - yᵀ R S^(-½) R y.
 
-    It costs one matrix product where a bootstrap would cost a hundred eigenvalue problems.
+    It costs one matrix product where a bootstrap would cost a hundred eigenvalue problems. Near the minimum, where this
+    derivative is nearly zero, it is too large.
     """
     gaussian = fit_gaussian(vectors)
     root = _symmetric_root(reference.covariance)
     eigenvalues, eigenvectors = np.linalg.eigh(root @ gaussian.covariance @ root)
+    cross = np.sqrt(np.clip(eigenvalues, 0, None)).sum()
+    apart = gaussian.mean - reference.mean
+    distance = np.sum(apart**2) + np.trace(gaussian.covariance) + np.trace(reference.covariance) - 2 * cross
     kept = eigenvalues > RELATIVE_RANK * max(eigenvalues[-1], 0)
     projection = root @ eigenvectors[:, kept] * eigenvalues[kept] ** -0.25
     centred = vectors - gaussian.mean
-    influence = 2 * centred @ (gaussian.mean - reference.mean)
+    influence = 2 * centred @ apart
     influence += np.sum(centred**2, axis=1) - np.sum((centred @ projection) ** 2, axis=1)
-    return Estimate(
-        value=_distance(gaussian, reference, eigenvalues), standard_error=mean_estimate(influence).standard_error
-    )
-
-
-def _distance(one: Gaussian, other: Gaussian, eigenvalues: np.ndarray) -> float:
-    cross = np.sqrt(np.clip(eigenvalues, 0, None)).sum()
-    distance = np.sum((one.mean - other.mean) ** 2) + np.trace(one.covariance) + np.trace(other.covariance) - 2 * cross
-    return max(float(distance), 0.0)
+    return Estimate(value=max(float(distance), 0.0), standard_error=mean_estimate(influence).standard_error)
 
 
 def _symmetric_root(matrix: np.ndarray) -> np.ndarray:

@@ -10,12 +10,9 @@ read without pickles.
 
 import hashlib
 import logging
-import zipfile
-import zlib
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from tokenize import TokenError
 from types import MappingProxyType
 from typing import Self
 
@@ -23,7 +20,7 @@ import numpy as np
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from dcgan.errors import CheckpointError
-from dcgan.files import atomic_folder, first_line, sha256_of_file
+from dcgan.files import UNREADABLE_ARRAYS, atomic_folder, first_line, sha256_of_file
 from dcgan.provenance import Configuration, code_digest, environment
 
 logger = logging.getLogger(__name__)
@@ -35,20 +32,6 @@ METADATA_FILE = "checkpoint.json"
 DIGESTS_FILE = "checkpoint.sha256"
 GRIDS = "history/grids"
 BEST = "best/"
-
-# what NumPy and zipfile raise for files that NumPy did not write; a NotImplementedError is a RuntimeError
-UNREADABLE = (
-    OSError,
-    EOFError,
-    MemoryError,
-    RuntimeError,
-    SyntaxError,
-    TokenError,
-    TypeError,
-    ValueError,
-    zipfile.BadZipFile,
-    zlib.error,
-)
 
 
 class EpochRecord(BaseModel):
@@ -187,7 +170,7 @@ def load_checkpoint(path: Path) -> Checkpoint:
         first = error.errors()[0]
         where = ".".join(map(str, first["loc"])) or METADATA_FILE
         raise CheckpointError(f"The checkpoint {path} is not of this version: {where}: {first['msg']}.") from None
-    except UNREADABLE as error:
+    except UNREADABLE_ARRAYS as error:
         raise CheckpointError(f"The checkpoint {path} is incomplete or unreadable: {first_line(error)}.") from None
     records, grids = metadata.records, arrays.pop(GRIDS, np.empty(0))
     if grids.ndim != 3 or not len(grids) == len(records) == metadata.epoch:

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from dcgan.files import TEMPORARY_PREFIX, atomic_folder, exclusive_lock
+from dcgan.files import TEMPORARY_PREFIX, atomic_folder, exclusive_lock, remove_folder
 from dcgan.training.checkpoint import Checkpoint, save_checkpoint
 
 RETAINED_STATES = 2
@@ -41,13 +41,13 @@ class RunFolder:
         """Write the state after an epoch, and remove all but the last two."""
         save_checkpoint(self._states / epoch_name(checkpoint.epoch), checkpoint)
         for old in self.states()[RETAINED_STATES:]:
-            shutil.rmtree(old)
+            remove_folder(old)
 
     def remove_surplus(self, newest: int, best: int | None) -> None:
         """Remove the states that a finished run does not keep, as `surplus_epochs` says."""
         states = {state.name: state for state in self.states()}
         for name in surplus_epochs(states, newest, best):
-            shutil.rmtree(states[name])
+            remove_folder(states[name])
 
     def states(self) -> list[Path]:
         """Return the folders of the last states, newest first."""

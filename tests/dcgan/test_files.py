@@ -151,14 +151,14 @@ def test_others_may_read(tmp_path):
 def test_leftovers_of_the_dead_are_removed(tmp_path):
     """What a process is filling stays while it lives; what it leaves when it is killed goes, and only that."""
     (tmp_path / "other").mkdir()
-    process = start(FILL_AND_WAIT, tmp_path / "folder")
-    try:
-        leftover = Path(process.stdout.readline().strip())
-        remove_leftovers(tmp_path)
-        assert tree(tmp_path) == {f"{leftover.name}/half": "half", f"{leftover.name}{LOCK_NAME}": ""}
-    finally:
-        process.kill()
-    assert process.wait() == -signal.SIGKILL
+    with start(FILL_AND_WAIT, tmp_path / "folder") as process:
+        try:
+            leftover = Path(process.stdout.readline().strip())
+            remove_leftovers(tmp_path)
+            assert tree(tmp_path) == {f"{leftover.name}/half": "half", f"{leftover.name}{LOCK_NAME}": ""}
+        finally:
+            process.kill()
+    assert process.returncode == -signal.SIGKILL
     assert leftover.exists()
     assert not (tmp_path / "folder").exists()
     remove_leftovers(tmp_path)
@@ -167,8 +167,9 @@ def test_leftovers_of_the_dead_are_removed(tmp_path):
 
 def test_two_processes_replace_one_folder(tmp_path):
     """Two processes that replace the same folder at once both succeed, and it holds one version of one of them."""
-    processes = [start(REPLACE_OFTEN, tmp_path / "folder", name) for name in ("a", "b")]
-    assert [process.wait() for process in processes] == [0, 0]
+    folder = tmp_path / "folder"
+    with start(REPLACE_OFTEN, folder, "a") as one, start(REPLACE_OFTEN, folder, "b") as other:
+        assert [process.wait() for process in (one, other)] == [0, 0]
     found = tree(tmp_path)
     assert found.keys() == {"folder/first", "folder/second"}
     assert len(set(found.values())) == 1
