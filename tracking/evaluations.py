@@ -83,7 +83,7 @@ def version_facts(store: Store, version: Version, dataset: Manifest) -> dict[str
         "Recipe": run_tags.get(RECIPE),
         "Seed": run_tags.get(SEED),
         "Epochs": run_tags.get(RECORDED_EPOCHS),
-        "Registered": f"the {params['checkpoint_selection']} epoch" if "checkpoint_selection" in params else None,
+        "Checkpoint selection": params.get("checkpoint_selection"),
         "Dataset": f"{dataset.source} ({dataset.digest[:SHOWN_DIGITS]})",
         "MLflow run": f"{run.info.run_name} ({run.info.run_id})" if run else None,
         "Code": run_tags.get(MLFLOW_GIT_COMMIT, "")[:SHOWN_DIGITS],

@@ -193,8 +193,8 @@ def describe_result(store: Store, run_id: str, version: int, verdict: str, *, ev
     name = f"{tags.MODEL_NAME}, version {version}"
     links = {name: store.version_url(version), **({"report": store.report_url(run_id)} if evaluated else {})}
     shown = " · ".join(f"[{text}]({url})" if url else text for text, url in links.items())
-    picture = artifact_link(run_id, tags.SAMPLE_GRID)
-    tag_run(store, run_id, {MLFLOW_RUN_NOTE: f"{verdict}\n\n![sample grid]({picture})\n\n{shown}\n"})
+    grid = artifact_link(run_id, tags.SAMPLE_GRID)
+    tag_run(store, run_id, {MLFLOW_RUN_NOTE: f"{verdict}\n\n![sample grid]({grid})\n\n{shown}\n"})
 
 
 def get_run(store: Store, run_id: str) -> Run:

@@ -204,7 +204,7 @@ class Gan:
     def _latents_of_steps(self, first_step: tf.Tensor, steps: tf.Tensor) -> tf.Tensor:
         """Return the latents of `steps` steps, and zeros for the rest of XLA_STEPS.
 
-        They are drawn on the processor: XLA would make other floats of the seed.
+        They are drawn on the processor: XLA would draw other values from the same seed.
         """
         shape = [self.recipe.batch_size, LATENT_SIZE]
         with tf.device("cpu"):

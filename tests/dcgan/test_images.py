@@ -146,7 +146,7 @@ def test_last_frame_is_held():
     assert LAST_FRAME_MILLISECONDS >= 10 * FRAME_MILLISECONDS
 
 
-def test_labels_stand_below_the_pictures(tmp_path):
+def test_labels_stand_below_the_grids(tmp_path):
     """An epoch's number is drawn in a strip of its own, legibly, and differs between frames; no pixel above changes."""
     grids = make_grids(10)
     write_animation(tmp_path / "training.gif", grids, epochs=list(range(1, 11)))
@@ -168,7 +168,7 @@ def test_labels_name_the_epochs_that_are_given(tmp_path):
     assert [np.array_equal(*pair) for pair in zip(a, b, strict=True)] == [True, False, True]
 
 
-def test_pictures_that_stand_still_keep_their_frames(tmp_path):
+def test_grids_that_do_not_change_keep_their_frames(tmp_path):
     """A training run whose images do not change still shows each scheduled epoch's number."""
     grids = np.repeat(make_grids(1), 4, axis=0)
     assert write_animation(tmp_path / "training.gif", grids, epochs=[1, 2, 3, 4]) == 4

@@ -168,7 +168,7 @@ def test_a_killed_container_is_resumed_by_another(machine: Machine, monkeypatch:
     assert all(secret not in logs for secret in (PREFECT_LOGIN[1], MLFLOW_LOGIN[1]))
 
 
-def test_a_gpu_that_is_not_there_is_told_once(machine: Machine) -> None:
+def test_a_gpu_that_is_not_there_is_reported_once(machine: Machine) -> None:
     """A deployment that asks for GPUs crashes where Docker has none to give, with Docker's reason, and stays so."""
     if machine.client.info().get("Runtimes", {}).get("nvidia"):
         pytest.skip("this machine's Docker has GPUs")

@@ -58,7 +58,7 @@ def test_deploying_names_the_pools_without_a_worker(deployed: Deployed) -> None:
     ]
 
 
-def test_a_run_that_waits_is_told_of_once(deployed: Deployed, web: Web) -> None:
+def test_a_run_that_waits_is_one_message(deployed: Deployed, web: Web) -> None:
     """The message names the flow run and the pool."""
     web.answer("/hook", respond(b"ok"))
     command = [sys.executable, "-c", SAVE_WEBHOOK, f"{web.address}/hook"]

@@ -25,7 +25,7 @@ from tracking.registry import load_generator, resolve
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
 
 
-def test_a_training_run_goes_on_beside_it(state, small_folder):
+def test_a_training_run_continues_beside_it(state, small_folder):
     """While it trains, and after it was killed, everything that it needs to be resumed stays."""
 
     def prune_now():

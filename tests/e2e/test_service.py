@@ -41,7 +41,7 @@ def save_webhook(stack: ServiceStack, address: str) -> None:
     subprocess.run([sys.executable, "-c", program], cwd=CHECKOUT, env=stack.environment, check=True)
 
 
-def test_a_webhook_is_told_of_a_failed_run_and_a_new_champion(trained: ServiceStack, web: Web) -> None:
+def test_a_webhook_gets_a_failed_run_and_a_new_champion(trained: ServiceStack, web: Web) -> None:
     """A version without a verdict is refused, then promoted by force; each is one message, and nothing else is."""
     client = MlflowClient(trained.mlflow)
     web.answer("/hook", respond(b"ok"))

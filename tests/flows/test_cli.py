@@ -223,7 +223,7 @@ def answered(status: int) -> httpx.HTTPStatusError:
         (ObjectNotFound(ValueError()), "no longer has this flow run (was its database replaced?)"),
     ],
 )
-def test_a_prefect_server_that_fails_is_told(error, what, capsys, request):
+def test_a_prefect_server_that_fails_is_reported(error, what, capsys, request):
     """One sentence, unless a failure of the flow itself came first: that is then the reason."""
     request.addfinalizer(lambda: logging.disable(logging.NOTSET))
 

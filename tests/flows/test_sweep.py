@@ -171,7 +171,7 @@ def test_a_trial_has_the_weights_of_its_own_training_run(prefect_server, state, 
     """Trained alone with the same seed and hyperparameters, its losses are the same: a sweep changes nothing else."""
     alone = {"recipe": "smoke", "epochs": 1, "hyperparameters": {"batch_size": 32, "max_images": 64}, "seed": 2}
     summary = dcgan(**alone, source=str(small_folder), device="cpu")
-    swept = dcgan_sweep(
+    sweep_summary = dcgan_sweep(
         recipe="smoke",
         epochs=1,
         hyperparameters={"max_images": 64},
@@ -180,12 +180,15 @@ def test_a_trial_has_the_weights_of_its_own_training_run(prefect_server, state, 
         source=str(small_folder),
         device="cpu",
     )
-    assert [trial.point for trial in swept.trials] == [{"batch_size": 16, "seed": 2}, {"batch_size": 32, "seed": 2}]
-    losses = [trial.generator_loss for trial in swept.trials]
+    assert [trial.point for trial in sweep_summary.trials] == [
+        {"batch_size": 16, "seed": 2},
+        {"batch_size": 32, "seed": 2},
+    ]
+    losses = [trial.generator_loss for trial in sweep_summary.trials]
     assert losses[1] == summary.metrics["generator_loss"]
     assert losses[0] != losses[1]
     with get_client(sync_client=True) as client:
-        tagged = FlowRunFilter(tags=FlowRunFilterTags(all_=[f"mlflow.parentRunId={swept.run_id}"]))
+        tagged = FlowRunFilter(tags=FlowRunFilterTags(all_=[f"mlflow.parentRunId={sweep_summary.run_id}"]))
         assert len(client.read_flow_runs(flow_run_filter=tagged)) == 2
 
 

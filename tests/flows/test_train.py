@@ -234,7 +234,7 @@ def test_a_seed_of_null_is_derived_from_the_flow_run(small_folder, tmp_path):
 
 
 @pytest.mark.parametrize(("changed", "same"), [({}, True), ({"seed": None}, False), ({"resume": "never"}, False)])
-def test_what_an_interrupted_user_is_told(changed, same):
+def test_an_interrupted_user_reads_how_to_resume(changed, same):
     """The same command resumes only where it trains the same again."""
     assert ("the same command resumes from there" in after_signal(**changed)) is same
     assert ("--resume with the run's id" in after_signal(**changed)) is not same

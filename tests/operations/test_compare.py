@@ -147,7 +147,7 @@ def test_evaluated_versions_are_compared(in_service: ChampionRegistry, tmp_path)
     assert ["Version", "1", "2", "4"] in found
 
 
-def test_a_report_that_cannot_be_read_is_told(in_service: ChampionRegistry, tmp_path, log):
+def test_a_report_that_cannot_be_read_is_reported(in_service: ChampionRegistry, tmp_path, log):
     """The run is shown as one that was not evaluated, and a warning names it."""
     client = in_service.context.store.client
     run_id = client.create_run(in_service.context.store.experiment_id, run_name="damaged").info.run_id
@@ -179,7 +179,7 @@ def test_what_cannot_be_compared_is_refused(runs, refusal, free_port, monkeypatc
     )
 
 
-def test_a_page_that_cannot_be_written_is_told(runs, tmp_path, capsys):
+def test_a_page_that_cannot_be_written_is_one_sentence(runs, tmp_path, capsys):
     """One sentence that names the file."""
     assert main([runs.smoke, runs.wide, "--output", str(tmp_path)]) == 1
     assert capsys.readouterr().err == (

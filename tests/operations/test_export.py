@@ -34,7 +34,7 @@ def test_a_folder_that_exists_is_refused(trained, tmp_path, capsys):
     assert list(tmp_path.iterdir()) == []
 
 
-def test_an_unknown_version_is_told(trained, tmp_path, capsys):
+def test_an_unknown_version_is_one_sentence(trained, tmp_path, capsys):
     """One sentence, and nothing is written."""
     assert main(["--version", "99", str(tmp_path / "1")]) == 1
     assert capsys.readouterr().err == (

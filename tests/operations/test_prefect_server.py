@@ -181,7 +181,7 @@ def test_a_database_that_was_left_half_made_is_made_anew(
         ("200 OK", "does not answer as Prefect does; expected a running server there"),
     ],
 )
-def test_a_server_that_refuses_is_told_before_anything_begins(web: Web, status: str, sentence: str) -> None:
+def test_a_server_that_refuses_is_reported_before_anything_begins(web: Web, status: str, sentence: str) -> None:
     """A wrong password, and what is no Prefect server, before the flow run is created."""
     web.answer("/api/health", web.respond(b"true"))
     web.answer("/api/admin/version", web.respond(b"<html>", status))

@@ -296,7 +296,7 @@ def test_one_at_a_time_removes(add_run, state, capsys):
     assert run.exists()
 
 
-def test_a_store_that_refuses_is_told(add_run, monkeypatch, capsys, checkpoints):
+def test_a_store_that_refuses_is_reported(add_run, monkeypatch, capsys, checkpoints):
     """What could not be removed stays, with its reason; the exit code says so."""
     run = add_run()
 

@@ -53,19 +53,19 @@ def test_without_network_the_bundled_copy_is_used_and_one_line_says_so(nobody, d
 
 def test_a_name_server_that_does_not_answer_costs_seconds(downloads, log, monkeypatch):
     """Where the look-up of a name hangs, as behind a firewall that drops packets, the limit still holds."""
-    selected = threading.Event()
+    released = threading.Event()
     looked_up = []
 
     def hang(host: bytes, *_args: object, **_named: object) -> list[object]:
         looked_up.append(host.decode())
-        selected.wait(60)
+        released.wait(60)
         raise socket.gaierror(socket.EAI_AGAIN, "Temporary failure in name resolution")
 
     monkeypatch.setattr(socket, "getaddrinfo", hang)
     check_mnist(
         obtain("auto", downloads, ("http://mirror.test/x",), Limits(answer_seconds=0.5)), "bundled", downloads / "auto"
     )
-    selected.set()
+    released.set()
     assert looked_up == ["mirror.test"]
     assert f"(http://mirror.test/x/{FIRST}: no answer within 0.5 seconds)." in warnings(log)[0]
 

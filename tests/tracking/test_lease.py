@@ -47,7 +47,7 @@ def begin(pipeline, state, monkeypatch) -> Begin:
 
 @pytest.fixture
 def left_by(pipeline, begin, state, store):
-    """Return a function that leaves the run of a process that was killed: its lease is not selected."""
+    """Return a function that leaves the run of a process that was killed: its lease is not released."""
     dataset = pipeline.prepare()
 
     def left_by(machine, age=0.0, renewed_ago=None):

@@ -112,7 +112,7 @@ def test_nothing_is_removed_after_the_loss_of_the_lease(store, add_run):
     assert names_of(uploaded_checkpoints(store, run_id)) == epochs(1, 2, 3, 4, 5)
 
 
-def test_a_store_that_removes_no_artifacts_is_told(store, add_run, monkeypatch):
+def test_a_store_that_removes_no_artifacts_is_reported(store, add_run, monkeypatch):
     """MLflow's base class of artifact stores, which some kinds leave as it is, does nothing and raises nothing."""
     monkeypatch.setattr(LocalArtifactRepository, "delete_artifacts", ArtifactRepository.delete_artifacts)
     run_id = add_run().name

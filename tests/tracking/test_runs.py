@@ -69,7 +69,7 @@ def test_a_run_is_created_once(store, create, monkeypatch, disturbed):
     assert (run.info.run_id, CREATION in run.data.tags) == (run_id, True)
 
 
-def test_a_run_that_was_not_created_is_told(store, create, monkeypatch):
+def test_a_run_that_was_not_created_is_one_sentence(store, create, monkeypatch):
     """Where nothing was created, the store's failure is the error."""
 
     def refuse(*_, **__):

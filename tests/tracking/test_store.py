@@ -83,7 +83,7 @@ def test_a_store_of_unknown_kind_is_refused(state):
         (b'{"experiment": 3}', r"The MLflow server {url} gives an answer that is not from MLflow: .*experiment"),
     ],
 )
-def test_a_server_that_is_not_mlflows_is_told(web, state, body, sentence):
+def test_a_server_that_is_not_mlflows_is_one_sentence(web, state, body, sentence):
     """Whatever it answers is one sentence."""
     web.answer("/health", web.respond(b"OK"))
     web.answer("/api/2.0/mlflow/experiments/get-by-name?experiment_name=dcgan", web.respond(body))
@@ -99,7 +99,7 @@ def test_a_server_that_is_not_mlflows_is_told(web, state, body, sentence):
         ("403 No", "PERMISSION_DENIED", TrackingError),
     ],
 )
-def test_a_failure_that_may_pass_is_told_apart(web, state, status, code, kind):
+def test_a_failure_that_may_pass_is_distinguished(web, state, status, code, kind):
     """A server that fails may work again, as where its bucket is away; one that refuses will refuse again."""
     body = json.dumps({"error_code": code, "message": "not now"}).encode()
     web.answer("/health", web.respond(b"OK"))

@@ -101,7 +101,7 @@ def test_untrained_is_what_a_training_begins_with(images):
     assert not np.allclose(untrained_images(AVERAGED, 5, LATENTS), begun_with, rtol=0, atol=1e-3)
 
 
-def test_the_best_epoch_is_released(checkpoints):
+def test_the_best_epoch_is_selected(checkpoints):
     """The generator of the epoch with the smallest distance is kept, and selected, though training continued."""
     assert [checkpoint.best_epoch for checkpoint in checkpoints] == [1, 2, 2]
     second, last = checkpoints[1:]

@@ -11,7 +11,7 @@ LOGITS = np.random.default_rng(0).normal(0, 4, (2, 64)).astype(np.float32)
 
 
 def test_losses_are_keras_cross_entropies():
-    """Both losses are the sigmoid cross entropies that the seed names."""
+    """Both losses are the sigmoid cross entropies that the reference implementation names."""
     real, generated = LOGITS
     cross_entropy = keras.losses.BinaryCrossentropy(from_logits=True)
     ones, zeros = np.ones(64, np.float32), np.zeros(64, np.float32)

@@ -1,4 +1,4 @@
-"""The networks and `classic` against the seed: every layer, shape, parameter count, initial setting, hyperparameter."""
+"""The networks and `classic` against the reference implementation: layers, shapes, parameters, hyperparameters."""
 
 import keras
 import numpy as np
@@ -55,7 +55,7 @@ def networks():
 
 @pytest.mark.parametrize(("which", "rows"), [(0, GENERATOR), (1, DISCRIMINATOR)], ids=["generator", "discriminator"])
 def test_every_layer_is_the_seeds(networks, which, rows):
-    """Every layer's kind, output shape, parameter count and settings are those that the seed specifies."""
+    """Every layer's kind, output shape, parameter count and settings are those of the reference implementation."""
     layers = networks[which].layers
     assert [layer.name for layer in layers] == [name for name, *_ in rows]
     for layer, (_, kind, shape, parameters, settings) in zip(layers, rows, strict=True):
@@ -89,7 +89,7 @@ def test_inputs_and_outputs(networks):
     assert np.abs(logits).max() > 1
 
 
-def test_initial_weights_are_kerases_defaults(networks):
+def test_initial_weights_are_the_defaults_of_keras(networks):
     """Kernels are Glorot uniform, biases and means zero, gammas and variances one; no two kernels share numbers."""
     kernels = []
     for layer in [layer for network in networks for layer in network.layers if layer.weights]:
@@ -195,7 +195,7 @@ def test_classic_trains_as_the_reference_implementation():
     }
 
 
-def test_classic_optimizers_are_kerases_adam():
+def test_classic_optimizers_are_adam_of_keras():
     """Both optimizers of `classic` are configured as Keras' Adam is by default, but for the learning rate."""
     gan = Gan(CLASSIC, 0, np.zeros((1, *IMAGE_SHAPE), np.float32))
     default = keras.optimizers.Adam(learning_rate=1e-4, name="adam").get_config()

@@ -33,7 +33,7 @@ def test_made_by_this_code_here(saved):
         ({"code_digest": "0" * 64}, "the library's code has changed"),
     ],
 )
-def test_inexactness_is_told(saved, log, changes, reason):
+def test_inexactness_is_reported(saved, log, changes, reason):
     """A checkpoint of other packages, another processor or other code is used, with a warning that says why."""
     loaded = load_checkpoint(saved)
     elsewhere = Checkpoint(loaded.metadata.model_copy(update=changes), loaded.arrays, loaded.grids)
@@ -44,7 +44,7 @@ def test_inexactness_is_told(saved, log, changes, reason):
     ]
 
 
-def test_every_reason_is_told(log):
+def test_every_reason_is_reported(log):
     """Several reasons stand in one warning."""
     here = checkpoint_after(1)
     changes = {"environment": {**environment(), "numpy": "1", "python": "2"}, "code_digest": "0"}

@@ -127,7 +127,7 @@ def test_any_flipped_bit_is_found(saved, name):
         require_sentence(saved)
 
 
-def test_damage_is_told_with_its_file(saved):
+def test_damage_is_reported_with_its_file(saved):
     """The sentence for a damaged file names it and the digest that it has."""
     edit(saved / METADATA_FILE, lambda content: flipped(content, 0.5))
     with pytest.raises(CheckpointError) as found:
@@ -139,7 +139,7 @@ def test_damage_is_told_with_its_file(saved):
     )
 
 
-def test_other_version_is_told_with_its_field(saved):
+def test_another_version_is_reported_with_its_field(saved):
     """The sentence for a description of another form names the field and what is wrong with it."""
     edit_description(saved, lambda d: d["configuration"]["recipe"].update(extra=1))
     forge(saved)

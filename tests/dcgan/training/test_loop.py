@@ -86,7 +86,7 @@ def reports(whole) -> list[EpochReport]:
     return whole[0]
 
 
-def step_figures(report: EpochReport) -> dict[str, float]:
+def step_metrics(report: EpochReport) -> dict[str, float]:
     """Return the metrics that the steps measured: they are exact, as seconds and memory are not."""
     return {name: report.record.metrics[name] for name in STEP_METRICS}
 
@@ -184,7 +184,7 @@ def test_the_loop_is_nothing_but_steps(reports, images):
         order = epoch_order(CONFIGURATION.seed, epoch, ROWS, BATCH)
         metrics = gan.run(order, first_step=(epoch - 1) * STEPS)
         means = {name: float(np.mean(getattr(metrics, name), dtype=np.float64)) for name in STEP_METRICS}
-        assert step_figures(reports[epoch - 1]) == means
+        assert step_metrics(reports[epoch - 1]) == means
     found, expected = gan.state(), reports[1].checkpoint.arrays
     assert [name for name in expected if found[name].tobytes() != expected[name].tobytes()] == []
 
@@ -217,7 +217,7 @@ def test_another_seed_gives_another_training(reports, images):
 
 @pytest.mark.usefixtures("_step_by_step")
 @pytest.mark.parametrize(("epoch", "on_disk"), [pytest.param(1, False, marks=pytest.mark.slow), (2, True)])
-def test_going_on_gives_the_bits_of_the_uninterrupted(reports, images, tmp_path, epoch, on_disk):
+def test_a_resumed_run_has_the_bits_of_an_uninterrupted_one(reports, images, tmp_path, epoch, on_disk):
     """From the state after any epoch, in memory or from the disk, the rest is as if nothing had happened."""
     start = reports[epoch - 1].checkpoint
     if on_disk:
@@ -257,7 +257,7 @@ def test_batch_larger_than_the_data_is_refused(images, rows, max_images, held):
 
 
 @pytest.mark.parametrize("seconds_per_call", [0.0, 1e9])
-def test_divergence_is_told_with_its_step(reports, images, monkeypatch, seconds_per_call):
+def test_divergence_is_reported_with_its_step(reports, images, monkeypatch, seconds_per_call):
     """A loss that is not finite ends the training and names the step of the image that spoils it; no report comes.
 
     The step is counted since the training began, though this one resumes from the state after its second epoch. It is

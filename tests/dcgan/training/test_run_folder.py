@@ -199,7 +199,7 @@ def test_kept_checkpoint_is_not_changed_by_a_later_save(folder):
     assert load_checkpoint(folder.states()[0]).arrays["generator/x"].tolist() != before
 
 
-def test_leftovers_are_swept(folder):
+def test_leftovers_are_removed(folder):
     """Whoever holds the run removes half-written files and folders, wherever they lie in it, and nothing else."""
     folder.save(checkpoint_after(1))
     folder.retain(1)
@@ -214,7 +214,7 @@ def test_leftovers_are_swept(folder):
         assert set(folder.path.rglob("*")) == before | {folder.path / "lock"}
 
 
-def test_states_of_a_held_run_are_not_swept_by_another(folder):
+def test_states_of_a_locked_run_are_not_removed_by_another(folder):
     """Who is refused the run touches nothing in it: what its holder is writing stays."""
     with folder.lock():
         half = folder.path / f"{TEMPORARY_PREFIX}1"

@@ -270,7 +270,7 @@ def test_metrics_are_means_over_the_batch(trained):
 
 
 @either_way
-def test_exported_generator_gives_the_same_pictures(trained):
+def test_exported_generator_gives_the_same_images(trained):
     """The stock generator of the state makes the images that the model makes, whatever its convolutions are."""
     gan, *_ = trained
     latents = fixed_latents(0, 3, LATENT_SIZE)

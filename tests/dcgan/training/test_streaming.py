@@ -102,7 +102,7 @@ def test_streamed_training_is_the_resident_one(streamed, images):
 
 
 @pytest.mark.slow
-def test_going_on_gives_the_bits_of_the_uninterrupted(streamed, file, monkeypatch):
+def test_a_resumed_run_has_the_bits_of_an_uninterrupted_one(streamed, file, monkeypatch):
     """From the state after the first epoch, step by step, a streamed training ends in the same bits."""
     monkeypatch.setattr(training, "SECONDS_PER_CALL", 0.0)
     progress = []
@@ -147,7 +147,7 @@ def test_an_array_is_never_divided(images):
         (48, r"has 4 row groups; expected at least [56]\.$"),
     ],
 )
-def test_a_file_that_was_replaced_is_told(images, tmp_path, rows, sentence):
+def test_a_file_that_was_replaced_is_one_sentence(images, tmp_path, rows, sentence):
     """A file that has become shorter while it is trained on is one sentence, not a wrong batch."""
     path = write(tmp_path / "train.parquet", images)
     data, _ = open_training_data(ParquetImages(path), RECIPE)
@@ -156,7 +156,7 @@ def test_a_file_that_was_replaced_is_told(images, tmp_path, rows, sentence):
         [list(chunk.blocks) for chunk in data.epoch(CONFIGURATION.seed, 1)]
 
 
-def test_a_file_that_is_gone_is_told(images, tmp_path):
+def test_a_file_that_is_gone_is_one_sentence(images, tmp_path):
     """A file that is removed while it is trained on is one sentence that names it."""
     path = write(tmp_path / "train.parquet", images)
     data, _ = open_training_data(ParquetImages(path), RECIPE)
