@@ -22,7 +22,7 @@ def selected_generator(checkpoint: Checkpoint) -> keras.Model:
     """Return the generator to register, in stock Keras layers: the best epoch's if it is kept, else the last one's."""
     configuration = checkpoint.metadata.configuration
     if checkpoint.best:
-        generator = build_generator(negative_slope=configuration.recipe.negative_slope)
+        generator = build_generator(recipe=configuration.recipe)
         assign_weights(generator, checkpoint.best)
         return generator
     return EmaGenerator(configuration.recipe, configuration.seed).generator(checkpoint.arrays)

@@ -35,6 +35,8 @@ import keras
 import numpy as np
 import tensorflow as tf
 
+from dcgan.errors import ModelError
+
 
 class Bilinear(NamedTuple):
     """The matrices of y = C [(A x) · (B w)], all float32."""
@@ -159,7 +161,7 @@ class DftConv2D(keras.layers.Conv2D):
     Output shape: float32 (batch, height / stride, width / stride, filters).
 
     Raises:
-        ValueError: The layer is built for what the algorithm cannot do: other padding, unequal strides, dilation or
+        ModelError: The layer is built for what the algorithm cannot do: other padding, unequal strides, dilation or
             groups.
     """
 
@@ -186,7 +188,7 @@ class DftConv2DTranspose(keras.layers.Conv2DTranspose):
     Output shape: float32 (batch, height · stride, width · stride, filters).
 
     Raises:
-        ValueError: The layer is built for what the algorithm cannot do: other padding, unequal strides or dilation.
+        ModelError: The layer is built for what the algorithm cannot do: other padding, unequal strides or dilation.
     """
 
     def build(self, input_shape: tuple[int | None, ...]) -> None:
@@ -216,9 +218,10 @@ def _algorithm_of(layer: keras.layers.Layer, input_shape: tuple[int | None, ...]
         and height % refinement == width % refinement == 0
     )
     if not computable:
-        raise ValueError(
-            f"{layer.name} cannot be computed in the Fourier domain; expected same padding, channels last, equal "
-            f"strides, no dilation, no groups, and a map size that the strides divide, not maps of {input_shape}."
+        raise ModelError(
+            f"The layer {layer.name} cannot be computed in the Fourier domain from maps of {input_shape}; expected "
+            "same padding, channels last, equal strides that divide the maps, no dilation and no groups, or "
+            "convolution=direct, which computes any layer."
         )
     return bilinear((height // refinement, width // refinement), layer.kernel_size, stride, transposed=transposed)
 

@@ -14,6 +14,7 @@ from dcgan.model.dropout import SeededDropout, dropout_mask, dropout_scale, shap
 from dcgan.model.networks import (
     DISCRIMINATOR_LAYERS,
     GENERATOR_LAYERS,
+    HIDDEN,
     KerasPasses,
     hidden_layer,
     require_layers,
@@ -43,12 +44,11 @@ class FourierPasses(KerasPasses):
         """Return `generator(latents, training=True)`, moving statistics updated; float32 (n, 28, 28, 1)."""
         require_layers(generator, GENERATOR_LAYERS, *OWN)
         layer = generator.get_layer
-        slope = layer("project_relu").negative_slope
         projected = self._cast(latents) @ self._cast(layer("project").kernel)
-        maps = normalized(layer("project_norm"), projected, slope)
+        maps = _normalized(generator, "project", projected)
         maps = tf.transpose(tf.reshape(maps, [-1, GRID**2, maps.shape[1] // GRID**2]), [1, 0, 2])
-        maps = normalized(layer("refine_norm"), layer("refine").on_grid(maps), slope)
-        maps = normalized(layer("to_14x14_norm"), layer("to_14x14").on_grid(maps), slope)
+        maps = _normalized(generator, "refine", layer("refine").on_grid(maps))
+        maps = _normalized(generator, "to_14x14", layer("to_14x14").on_grid(maps))
         kernel = self._cast(patch_kernel(layer("to_28x28")))
         patches = tf.matmul(tf.reshape(maps, [-1, maps.shape[2]]), kernel, transpose_b=True)
         return layer("to_28x28").activation(col2im(tf.cast(patches, tf.float32)))
@@ -73,19 +73,26 @@ class FourierPasses(KerasPasses):
         return tf.cast(tf.convert_to_tensor(values), self._dtype)
 
 
+def _normalized(generator: keras.Model, name: str, maps: tf.Tensor) -> tf.Tensor:
+    """Return the batch normalization and the rectifier after a layer of its maps."""
+    return normalized(generator.get_layer(f"{name}_norm"), maps, generator.get_layer(f"{name}_relu").negative_slope)
+
+
 def _after_first_product(discriminator: keras.Model, maps: tf.Tensor, seed: tf.Tensor) -> tf.Tensor:
     """Return the logits, float32 (n, 1), from the patches' product with the first kernel, (49 · n, 256)."""
     require_layers(discriminator, DISCRIMINATOR_LAYERS, *OWN)
     layer = discriminator.get_layer
-    first, second, slope = layer("to_14x14"), layer("to_7x7"), layer("to_14x14_relu").negative_slope
+    first, second = layer("to_14x14"), layer("to_7x7")
     bias = tf.cast(tf.tile(tf.convert_to_tensor(first.bias), [4]), maps.dtype)  # for each phase
-    maps = tf.reshape(rectified(biased(maps, bias), slope), [GRID**2, -1, maps.shape[1]])
+    maps = rectified(biased(maps, bias), layer("to_14x14_relu").negative_slope)
+    maps = tf.reshape(maps, [GRID**2, -1, maps.shape[1]])
     maps, scale = _dropout(layer("to_14x14_dropout"), maps, seed)
     maps = second.on_grid(maps, scale)
-    maps = rectified(biased(maps, tf.cast(tf.convert_to_tensor(second.bias), maps.dtype)), slope)
+    bias = tf.cast(tf.convert_to_tensor(second.bias), maps.dtype)
+    maps = rectified(biased(maps, bias), layer("to_7x7_relu").negative_slope)
     maps, scale = _dropout(layer("to_7x7_dropout"), maps, seed)
     if hidden := hidden_layer(discriminator):
-        return layer("logit")(rectified(_dense(hidden, maps, scale), slope))
+        return layer("logit")(rectified(_dense(hidden, maps, scale), layer(f"{HIDDEN}_relu").negative_slope))
     return _logit(layer("logit"), maps, scale)
 
 

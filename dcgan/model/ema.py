@@ -48,7 +48,7 @@ class EmaGenerator:
 
     def __init__(self, recipe: Recipe, seed: int, passes: KerasPasses = KERAS_PASSES) -> None:
         self._averages = recipe.ema_half_life_images is not None
-        self._generator = build_generator(passes=passes, negative_slope=recipe.negative_slope)
+        self._generator = build_generator(passes=passes, recipe=recipe)
         self._seed = seed
 
     def generator(self, arrays: Mapping[str, np.ndarray]) -> keras.Model:
@@ -91,6 +91,6 @@ def assign_weights(generator: keras.Model, arrays: Mapping[str, np.ndarray]) -> 
 
 def untrained_images(recipe: Recipe, seed: int, latents: np.ndarray) -> np.ndarray:
     """Return what a training run's generator makes of latents float32 (n, 100) before its first step."""
-    generator = build_generator(seed, negative_slope=recipe.negative_slope)
+    generator = build_generator(seed, recipe=recipe)
     images: np.ndarray = np.asarray(generator(latents, training=False))
     return images

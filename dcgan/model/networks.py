@@ -12,7 +12,7 @@ All layers are stock Keras layers, except for the discriminator's dropout and th
 implementation of `KerasPasses`. Weights have the same names and shapes either way.
 """
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from functools import partial
 
 import keras
@@ -23,13 +23,44 @@ from dcgan.model.dropout import SeededDropout
 from dcgan.recipe import CLASSIC, IMAGE_SHAPE, LATENT_SIZE, Precision, Recipe
 from dcgan.rng import layer_seed
 
-# of the reference implementation, which takes Keras' default; the DCGAN paper has 0.2
-NEGATIVE_SLOPE = 0.3
 KERNEL_SIZE = 5
 HIDDEN = "hidden"
-# the layers with weights, which code that computes the networks layer by layer has to know
-GENERATOR_LAYERS = ("project", "project_norm", "refine", "refine_norm", "to_14x14", "to_14x14_norm", "to_28x28")
-DISCRIMINATOR_LAYERS = ("to_14x14", "to_7x7", HIDDEN, "logit")
+
+KnownLayers = Mapping[str, tuple[type[keras.layers.Layer], Mapping[str, object]]]
+"""By the name of each layer of a network, in order: its class, and the settings that its computation relies on."""
+
+_LINEAR = {"activation": keras.activations.linear}
+_STRIDED = {"kernel_size": (KERNEL_SIZE, KERNEL_SIZE), "strides": (2, 2), "padding": "same"}
+_UNSTRIDED = {**_STRIDED, "strides": (1, 1)}
+# what code that computes the networks layer by layer has been written for
+GENERATOR_LAYERS: KnownLayers = {
+    "project": (keras.layers.Dense, {**_LINEAR, "use_bias": False}),
+    "project_norm": (keras.layers.BatchNormalization, {"center": True, "scale": True}),
+    "project_relu": (keras.layers.LeakyReLU, {}),
+    "to_maps": (keras.layers.Reshape, {}),
+    "refine": (keras.layers.Conv2DTranspose, {**_LINEAR, **_UNSTRIDED, "use_bias": False}),
+    "refine_norm": (keras.layers.BatchNormalization, {"center": True, "scale": True}),
+    "refine_relu": (keras.layers.LeakyReLU, {}),
+    "to_14x14": (keras.layers.Conv2DTranspose, {**_LINEAR, **_STRIDED, "use_bias": False}),
+    "to_14x14_norm": (keras.layers.BatchNormalization, {"center": True, "scale": True}),
+    "to_14x14_relu": (keras.layers.LeakyReLU, {}),
+    "to_28x28": (
+        keras.layers.Conv2DTranspose,
+        {**_STRIDED, "activation": keras.activations.tanh, "use_bias": False},
+    ),
+}
+DISCRIMINATOR_LAYERS: KnownLayers = {
+    "to_14x14": (keras.layers.Conv2D, {**_LINEAR, **_STRIDED, "use_bias": True}),
+    "to_14x14_relu": (keras.layers.LeakyReLU, {}),
+    "to_14x14_dropout": (SeededDropout, {}),
+    "to_7x7": (keras.layers.Conv2D, {**_LINEAR, **_STRIDED, "use_bias": True}),
+    "to_7x7_relu": (keras.layers.LeakyReLU, {}),
+    "to_7x7_dropout": (SeededDropout, {}),
+    "flatten": (keras.layers.Flatten, {}),
+    HIDDEN: (keras.layers.Dense, {**_LINEAR, "use_bias": True}),
+    f"{HIDDEN}_relu": (keras.layers.LeakyReLU, {}),
+    "logit": (keras.layers.Dense, {**_LINEAR, "use_bias": True, "units": 1}),
+}
 
 
 class KerasPasses:
@@ -71,18 +102,15 @@ KERAS_PASSES = KerasPasses()
 
 
 def build_generator(
-    seed: int = 0,
-    passes: KerasPasses = KERAS_PASSES,
-    precision: Precision = "float32",
-    negative_slope: float = NEGATIVE_SLOPE,
+    seed: int = 0, passes: KerasPasses = KERAS_PASSES, recipe: Recipe = CLASSIC, precision: Precision = "float32"
 ) -> keras.Model:
     """Return the network from latents float32 (n, 100) to images float32 (n, 28, 28, 1) in (-1, 1).
 
     Args:
         seed: Seed of the initial weights.
         passes: Gives the layer class of the convolutions between maps.
+        recipe: Gives the rectifiers' slope; by default that of the reference implementation.
         precision: Keras dtype policy of all layers but the last.
-        negative_slope: Slope of the rectifiers below zero.
     """
     initializers = _initializers(seed, first=0)
     layers = keras.layers
@@ -95,12 +123,12 @@ def build_generator(
             layers.Dense(
                 7 * 7 * 256, use_bias=False, kernel_initializer=next(initializers), dtype=precision, name="project"
             ),
-            *_normalized("project", negative_slope, precision),
+            *_normalized("project", recipe.negative_slope, precision),
             layers.Reshape((7, 7, 256), dtype=precision, name="to_maps"),
             transposed(128, strides=1, kernel_initializer=next(initializers), name="refine"),
-            *_normalized("refine", negative_slope, precision),
+            *_normalized("refine", recipe.negative_slope, precision),
             transposed(64, strides=2, kernel_initializer=next(initializers), name="to_14x14"),
-            *_normalized("to_14x14", negative_slope, precision),
+            *_normalized("to_14x14", recipe.negative_slope, precision),
             # float32 also under mixed precision: images leave the network in it
             layers.Conv2DTranspose(
                 1,
@@ -155,21 +183,36 @@ def build_discriminator(
     return keras.Model([images, dropout_seed], logits, name="discriminator")
 
 
-def require_layers(network: keras.Model, known: Sequence[str], who: str, expected: str) -> None:
-    """Refuse a network with layers that the caller, which computes it layer by layer, would leave out.
+def require_layers(network: keras.Model, known: KnownLayers, who: str, expected: str) -> None:
+    """Refuse a network that the caller, which computes it layer by layer, would compute as another one.
 
     Args:
         network: The network.
-        known: Names of the layers with weights that the caller computes.
+        known: The layers that the caller computes, in order.
         who: The caller, as the first words of a sentence.
         expected: What to do about it.
 
     Raises:
-        ModelError: The network has other layers.
+        ModelError: The network has other layers, the same ones with other settings, or in another order.
     """
-    others = [layer.name for layer in network.layers if layer.name not in known and layer.weights]
+    layers = [layer for layer in network.layers if not isinstance(layer, keras.layers.InputLayer)]
+    others = [layer.name for layer in layers if not _is_known(layer, known)]
     if others:
         raise ModelError(f"{who} does not know the {network.name}'s layers {', '.join(others)}; expected {expected}.")
+    found, optional = [layer.name for layer in layers], (HIDDEN, f"{HIDDEN}_relu")
+    if found != [name for name in known if name in found or name not in optional]:
+        raise ModelError(
+            f"{who} knows the {network.name}'s layers {', '.join(known)}, not {', '.join(found)}; expected {expected}."
+        )
+
+
+def _is_known(layer: keras.layers.Layer, known: KnownLayers) -> bool:
+    kind, settings = known.get(layer.name, (None, {}))
+    return (
+        kind is not None
+        and isinstance(layer, kind)
+        and all(getattr(layer, name) == value for name, value in settings.items())
+    )
 
 
 def hidden_layer(discriminator: keras.Model) -> keras.layers.Dense | None:

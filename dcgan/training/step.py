@@ -58,7 +58,7 @@ class Gan:
         self.devices.require_divisible(recipe.batch_size)
         self.passes = choose_passes(recipe.convolution, precision, self.devices.kind)
         with self.devices.strategy.scope():
-            self.generator = build_generator(seed, self.passes, precision, recipe.negative_slope)
+            self.generator = build_generator(seed, self.passes, recipe, precision)
             self.discriminator = build_discriminator(seed, self.passes, recipe, precision)
             steps = recipe.epochs * ((rows or len(images)) // recipe.batch_size)
             self.generator_optimizer = adam(recipe.generator_learning_rate, recipe, steps, "generator_adam")

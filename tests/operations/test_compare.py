@@ -58,7 +58,7 @@ def trained_runs(small_folder: Path, tmp_path_factory: pytest.TempPathFactory, e
     hostile = client.create_run(context.store.experiment_id, run_name=HOSTILE).info.run_id
     client.log_param(hostile, "batch_size", HOSTILE)
     for step, value in enumerate((math.nan, math.inf, 1.5), 1):
-        client.log_metric(hostile, "generator_loss", value, step=step)
+        client.log_metric(hostile, metric_name("generator_loss"), value, step=step)
     return Runs(context, smoke, wide, hostile)
 
 

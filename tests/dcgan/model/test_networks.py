@@ -210,10 +210,17 @@ def with_another_layer(network: keras.Model) -> keras.Model:
     return keras.Model(network.inputs, more(network.outputs[0]), name=network.name)
 
 
+def with_a_weightless_layer(network: keras.Model) -> keras.Model:
+    """Return a network with a layer at its end that has no weights."""
+    more = keras.layers.Activation("tanh", name="mine")
+    return keras.Model(network.inputs, more(network.outputs[0]), name=network.name)
+
+
+@pytest.mark.parametrize("change", [with_another_layer, with_a_weightless_layer])
 @pytest.mark.parametrize("build", [build_generator, build_discriminator])
-def test_the_fast_path_refuses_a_network_that_it_does_not_know(build):
+def test_the_fast_path_refuses_a_network_that_it_does_not_know(build, change):
     """It would train as if the layer were not there; Keras' own passes take any network."""
-    network, latents, images = with_another_layer(build()), tf.zeros([2, 100]), tf.zeros([2, *IMAGE_SHAPE])
+    network, latents, images = change(build()), tf.zeros([2, 100]), tf.zeros([2, *IMAGE_SHAPE])
 
     def run(passes):
         if network.name == "generator":
@@ -223,6 +230,38 @@ def test_the_fast_path_refuses_a_network_that_it_does_not_know(build):
     assert run(KERAS_PASSES).shape[0] > 0
     with pytest.raises(ModelError, match=r"^The fast path for processors does not know the .*'s layers mine; expected"):
         run(FourierPasses())
+
+
+@pytest.mark.parametrize(
+    ("name", "setting", "value"),
+    [("refine", "activation", keras.activations.relu), ("to_28x28", "padding", "valid"), ("to_14x14_norm", "scale", 0)],
+)
+def test_the_fast_path_refuses_other_settings(name, setting, value):
+    """A layer that it knows, but does otherwise."""
+    generator = build_generator(passes=FourierPasses())
+    setattr(generator.get_layer(name), setting, value)
+    with pytest.raises(ModelError, match=rf"does not know the generator's layers {name}; expected convolution=direct"):
+        FourierPasses().generate(generator, tf.zeros([2, LATENT_SIZE]))
+
+
+def test_the_fast_path_refuses_a_network_without_a_layer():
+    """It would compute one that is not there, or the layers in another order."""
+    generator = build_generator(passes=FourierPasses())
+    fewer = [layer for layer in generator.layers if layer.name != "refine_relu"]
+    network = keras.Sequential([generator.inputs[0], *fewer], name="generator")
+    with pytest.raises(ModelError, match=r"knows the generator's layers .*refine_relu, .*, not .*; expected conv"):
+        FourierPasses().generate(network, tf.zeros([2, LATENT_SIZE]))
+
+
+def test_each_rectifier_has_its_own_slope():
+    """The fast path takes it from the layer."""
+    latents = np.random.default_rng(0).standard_normal((4, LATENT_SIZE), dtype=np.float32)
+    images = []
+    for passes in (KERAS_PASSES, FourierPasses()):
+        generator = build_generator(3, passes)
+        generator.get_layer("refine_relu").negative_slope = 0.9
+        images.append(passes.generate(generator, tf.constant(latents)).numpy())
+    np.testing.assert_allclose(*images, atol=1e-5)
 
 
 def test_the_playground_refuses_a_network_that_it_does_not_know():
@@ -235,7 +274,7 @@ def test_the_playground_refuses_a_layer_of_another_size():
     """The script has the sizes, too."""
     generator = build_generator()
     layers = [layer for layer in generator.layers if layer.name != "to_28x28"]
-    wider = keras.layers.Conv2DTranspose(3, 5, strides=2, padding="same", use_bias=False, name="to_28x28")
+    wider = keras.layers.Conv2DTranspose(3, 5, 2, padding="same", activation="tanh", use_bias=False, name="to_28x28")
     with pytest.raises(
         ModelError, match=r"knows the layer to_28x28 with a kernel \(5, 5, 1, 64\), not \(5, 5, 3, 64\)"
     ):

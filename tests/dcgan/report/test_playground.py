@@ -17,6 +17,7 @@ from playwright.sync_api import Browser, Page, expect, sync_playwright
 
 from dcgan.images import to_uint8
 from dcgan.model.networks import build_generator
+from dcgan.recipe import CLASSIC
 from dcgan.report.playground import latent_directions, packed_weights, render_playground
 from dcgan.rng import fixed_latents
 from tests.service_stack import wait_until
@@ -35,7 +36,7 @@ FOCUS = """() => {
 @pytest.fixture(scope="module")
 def generator() -> keras.Model:
     """Return a generator whose batch normalizations have statistics and images have contrast, as after training."""
-    generator = build_generator(3, negative_slope=0.2)
+    generator = build_generator(3, recipe=CLASSIC.changed({"negative_slope": 0.2}))
     rng = np.random.default_rng(0)
     for name, variance in (("project", 0.02), ("refine", 1.0), ("to_14x14", 1.0)):
         norm = generator.get_layer(f"{name}_norm")
