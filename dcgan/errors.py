@@ -83,3 +83,9 @@ def invalid_value(name: str, error: ValidationError) -> str:
     typed = problems[0]["input"]
     reasons = ", or ".join(f"{problem['msg'][0].lower()}{problem['msg'][1:]}" for problem in problems)
     return f"{name}: {reasons}, not {'null' if typed is None else repr(typed)}."
+
+
+def first_problem(error: ValidationError) -> str:
+    """Return where a JSON file is not what was expected, and why."""
+    first = error.errors(include_url=False)[0]
+    return f"{'.'.join(map(str, first['loc'])) or 'it'}: {first['msg']}"

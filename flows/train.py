@@ -57,7 +57,7 @@ def dcgan(  # noqa: PLR0913 - one for each field of the form
             it wait for a promotion by hand.
     """
     with quiet_imports():
-        from dcgan.evaluation.examine import References
+        from dcgan.evaluation.examine import References, require_evaluable
         from dcgan.training.device import choose_devices
         from tasks.context import open_context
         from tasks.download import download
@@ -80,6 +80,8 @@ def dcgan(  # noqa: PLR0913 - one for each field of the form
     clock.lap("download")
     dataset = prepare(files, settings)
     clock.lap("prepare")
+    if resolved.evaluate_every:
+        require_evaluable(dataset.manifest)
     context = open_context(settings)
     seed = choose_seed(seed)
     configuration, *others = [

@@ -5,6 +5,7 @@ import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 
+import keras
 import numpy as np
 
 from dcgan.data.dataset import Manifest
@@ -64,14 +65,23 @@ def register(context: Context, run: TrainingRun, dataset: Manifest, checkpoint: 
             upload_folder(store, run.run_id, Path(temporary) / "export", SERVING)
         model_id = registry.log_generator(store, run.run_id, generator, latents)
         digest = generator_sha256(generator)
-        card = model_card(dataset, checkpoint, _links(run, model_id))
-        page = render_playground(generator, f"{MODEL_NAME}: playground", _facts(run, dataset, checkpoint, digest))
-        _upload_report(store, run, {PLAYGROUND: page, MODEL_CARD: with_relative_links(card)})
+        page = _playground(generator, _facts(run, dataset, checkpoint, digest))
+        card = model_card(dataset, checkpoint, _links(run, model_id, has_playground=PLAYGROUND in page))
+        _upload_report(store, run, {**page, MODEL_CARD: with_relative_links(card)})
         run.lease.require()
         version = registry.register_generator(store, run.run_id, model_id, card, _tags(run, dataset, digest))
     _require_equal_images(store, version, latents, np.asarray(generator(latents, training=False)))
     logger.info("Registered %s.", registry.model_uri(version))
     return version
+
+
+def _playground(generator: keras.Model, facts: Mapping[str, str]) -> dict[str, str]:
+    """Return the page that runs a generator, by its artifact's path; nothing for a network that it does not know."""
+    try:
+        return {PLAYGROUND: render_playground(generator, f"{MODEL_NAME}: playground", facts)}
+    except ModelError as error:
+        logger.warning("%s The generator is registered without the page.", error)
+        return {}
 
 
 def _upload_report(store: Store, run: TrainingRun, texts: Mapping[str, str]) -> None:
@@ -82,11 +92,11 @@ def _upload_report(store: Store, run: TrainingRun, texts: Mapping[str, str]) -> 
         upload_text(store, run.run_id, text, path)
 
 
-def _links(run: TrainingRun, model_id: str) -> Links:
+def _links(run: TrainingRun, model_id: str, *, has_playground: bool) -> Links:
     return Links(
         model=f"models:/{model_id}",
         sample_grid=artifact_link(run.run_id, SAMPLE_GRID),
-        playground=artifact_link(run.run_id, PLAYGROUND),
+        playground=artifact_link(run.run_id, PLAYGROUND) if has_playground else None,
         run=run.run_id,
         flow_run=flow_run_tags().get(FLOW_RUN_URL),
     )

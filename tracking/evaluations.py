@@ -12,7 +12,9 @@ from mlflow.utils.mlflow_tags import MLFLOW_GIT_COMMIT
 from pydantic import ValidationError
 
 from dcgan.data.dataset import Manifest
+from dcgan.errors import first_problem
 from dcgan.evaluation.gate import Evaluation
+from dcgan.files import first_line
 from tracking.registry import Version, tag_version, untag_version
 from tracking.runs import DIGEST_LENGTH, TEST_DATASET, artifact_paths, get_run
 from tracking.store import Store, translated_errors
@@ -70,9 +72,12 @@ def evaluation_of_run(store: Store, run_id: str) -> Evaluation | None:
         try:
             path = store.client.download_artifacts(run_id, REPORT_JSON, temporary)
             return Evaluation.model_validate_json(Path(path).read_bytes())
-        except (MlflowException, OSError, ValidationError):
-            logger.warning("The recorded evaluation of the run %s cannot be read.", run_id)
-            return None
+        except (MlflowException, OSError) as error:
+            reason = first_line(error)
+        except ValidationError as error:
+            reason = f"it is of other code: {first_problem(error)}; dcgan evaluate makes another"
+    logger.warning("The recorded evaluation of the run %s cannot be read (%s).", run_id, reason)
+    return None
 
 
 def version_facts(store: Store, version: Version, dataset: Manifest) -> dict[str, str]:

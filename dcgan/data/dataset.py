@@ -90,20 +90,31 @@ class Dataset:
 def prepare_dataset(idx: IdxSet, folder: Path) -> Dataset:
     """Return the prepared form of `idx` in `folder`, made now unless it exists already.
 
-    A damaged folder is replaced, with a warning. Several processes may do this at once.
+    A damaged folder is replaced, and a class that only the test set has is mentioned, both with a warning. Several
+    processes may do this at once.
 
     Raises:
         DataError: The IDX files are not what `idx` says, or images and labels differ in number.
     """
+    dataset = None
     if folder.exists():
         try:
-            return open_dataset(folder, idx.digest)
+            dataset = open_dataset(folder, idx.digest)
         except DataError as error:
             logger.warning("The dataset is prepared again: %s", error)
-    try:
-        return _prepare(idx, folder)
-    except OSError as error:
-        raise DataError(f"{folder}: cannot be written: {error.strerror}.") from None
+    if dataset is None:
+        try:
+            dataset = _prepare(idx, folder)
+        except OSError as error:
+            raise DataError(f"{folder}: cannot be written: {error.strerror}.") from None
+    histograms = zip(dataset.manifest.train.label_histogram, dataset.manifest.test.label_histogram, strict=True)
+    if untrained := [str(label) for label, (train, test) in enumerate(histograms) if test and not train]:
+        logger.warning(
+            "The test images have the labels %s, and no training image has; a generator cannot pass the gate without "
+            "these classes.",
+            ", ".join(untrained),
+        )
+    return dataset
 
 
 def open_dataset(folder: Path, digest: str) -> Dataset:

@@ -7,6 +7,7 @@ from typing import TypeVar
 
 from pydantic import BaseModel, ValidationError
 
+from dcgan.errors import first_problem
 from dcgan.files import atomic_file
 
 logger = logging.getLogger(__name__)
@@ -45,6 +46,9 @@ def _read(path: Path, model: type[Measurement]) -> Measurement | None:
         return model.model_validate_json(path.read_bytes())
     except FileNotFoundError:
         return None
-    except (OSError, ValidationError):
-        logger.warning("%s cannot be read; what it should contain is measured again.", path)
-        return None
+    except OSError as error:
+        reason = error.strerror
+    except ValidationError as error:
+        reason = first_problem(error)
+    logger.warning("%s is not what this code measures (%s), so that is measured again.", path, reason)
+    return None

@@ -5,13 +5,13 @@ from typing import NamedTuple
 
 import numpy as np
 
-from dcgan.data.dataset import Dataset
+from dcgan.data.dataset import Dataset, Manifest
 from dcgan.data.parquet import sample_parquet
-from dcgan.errors import ModelError
+from dcgan.errors import DataError, ModelError
 from dcgan.evaluation.baselines import baselines_for
 from dcgan.evaluation.classifiers import BUNDLED, classifier_for
 from dcgan.evaluation.evaluate import Reference, evaluate, prepare_reference
-from dcgan.evaluation.features import Role, check_count
+from dcgan.evaluation.features import MIN_IMAGES, Role, check_count
 from dcgan.evaluation.gate import Evaluation, VersionMetrics, decide, gate_for
 from dcgan.evaluation.memorization import (
     NearestPairs,
@@ -25,6 +25,20 @@ from dcgan.rng import Stream
 LATENT_SEED = 0
 NEAREST_PAIRS = 24
 MAX_CLASSIFIER_IMAGES = 100_000  # a classifier's training images are in memory four times
+
+
+def require_evaluable(manifest: Manifest) -> None:
+    """Refuse a dataset with too few images to evaluate a generator, before anything is trained on it.
+
+    Raises:
+        DataError: It has fewer than 1,000 training or test images.
+    """
+    train, test = manifest.train.rows, manifest.test.rows
+    if min(train, test) < MIN_IMAGES:
+        raise DataError(
+            f"There are {train:,} training and {test:,} test images; expected at least {MIN_IMAGES:,} of each, or a "
+            "recipe that does not evaluate: evaluate_every=null and checkpoint_selection=last."
+        )
 
 
 class References:

@@ -34,14 +34,14 @@ class Links:
     Attributes:
         model: Address by which MLflow loads the generator.
         sample_grid: The sample grid.
-        playground: The page that runs the generator.
+        playground: The page that runs the generator; None where there is none.
         run: Id of the MLflow run.
         flow_run: Page of the Prefect flow run; None where there is none.
     """
 
     model: str
     sample_grid: str
-    playground: str
+    playground: str | None
     run: str
     flow_run: str | None
 
@@ -58,7 +58,11 @@ def model_card(dataset: Manifest, checkpoint: Checkpoint, links: Links) -> str:
         else ""
     )
     epochs = counted(checkpoint.epoch, "epoch")
-    flow_run = f" · [Prefect flow run]({links.flow_run})" if links.flow_run else ""
+    pages = {
+        "Playground: download this page and open it in a browser": links.playground,
+        "Prefect flow run": links.flow_run,
+    }
+    listed = " · ".join([*(f"[{text}]({url})" for text, url in pages.items() if url), f"MLflow run `{links.run}`"])
     kind = "of handwritten digits" if dataset.digest == MNIST_DIGEST else "like those of its dataset"
     # no line breaks within a paragraph: MLflow shows each of them
     return f"""A DCGAN that generates images {kind}: 100 normally distributed numbers in, a grey image of \
@@ -67,7 +71,7 @@ on {images:,} images; epoch {selected.epoch} is registered.
 
 ![sample grid of epoch {selected.epoch}]({links.sample_grid})
 
-[Playground: download this page and open it in a browser]({links.playground}) · MLflow run `{links.run}`{flow_run}
+{listed}
 
 ## Intended use
 

@@ -95,7 +95,7 @@ def latent_directions(kernel: np.ndarray) -> np.ndarray:
 
 
 def _require_known(generator: keras.Model) -> None:
-    expected = "a registration without the page, or a playground.js that computes it"
+    expected = "those that playground.js computes (docs/copying.md)"
     require_layers(generator, GENERATOR_LAYERS, "The playground", expected)
     for name, known in KERNELS.items():
         if (shape := generator.get_layer(name).kernel.shape) != known:

@@ -19,7 +19,7 @@ from typing import Self
 import numpy as np
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from dcgan.errors import CheckpointError
+from dcgan.errors import CheckpointError, first_problem
 from dcgan.files import UNREADABLE_ARRAYS, atomic_folder, first_line, sha256_of_file
 from dcgan.provenance import Configuration, code_digest, environment
 
@@ -167,9 +167,7 @@ def load_checkpoint(path: Path) -> Checkpoint:
         metadata = CheckpointMetadata.model_validate_json((path / METADATA_FILE).read_bytes())
         arrays = _read_arrays(path / ARRAYS_FILE)
     except ValidationError as error:
-        first = error.errors()[0]
-        where = ".".join(map(str, first["loc"])) or METADATA_FILE
-        raise CheckpointError(f"The checkpoint {path} is not of this version: {where}: {first['msg']}.") from None
+        raise CheckpointError(f"The checkpoint {path} is not of this version: {first_problem(error)}.") from None
     except UNREADABLE_ARRAYS as error:
         raise CheckpointError(f"The checkpoint {path} is incomplete or unreadable: {first_line(error)}.") from None
     records, grids = metadata.records, arrays.pop(GRIDS, np.empty(0))

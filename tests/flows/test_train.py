@@ -186,6 +186,18 @@ def test_a_device_that_does_not_exist_fails_at_once(state):
     assert not (state / "mlflow.db").exists()
 
 
+@pytest.mark.usefixtures("prefect_server")
+def test_data_that_cannot_be_evaluated_is_refused_before_it_is_trained_on(state, small_folder):
+    """The sentence says what trains all the same."""
+    with pytest.raises(DataError) as refusal:
+        dcgan(recipe="fast", source=str(small_folder), device="cpu")
+    assert str(refusal.value) == (
+        "There are 600 training and 100 test images; expected at least 1,000 of each, or a recipe that does not "
+        "evaluate: evaluate_every=null and checkpoint_selection=last."
+    )
+    assert not (state / "mlflow.db").exists()
+
+
 @pytest.mark.slow
 @pytest.mark.usefixtures("prefect_server", "state")
 def test_a_training_run_that_diverges_is_failed_in_mlflow(small_folder, monkeypatch):

@@ -1,5 +1,6 @@
 """The preparation task: from a download to a prepared dataset under the state folder."""
 
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -8,6 +9,7 @@ import numpy as np
 import pytest
 
 from dcgan.data.dataset import read_manifest
+from dcgan.data.idx import read_labels
 from dcgan.data.parquet import read_parquet
 from dcgan.errors import DataError
 from dcgan.files import LOCK_NAME, TEMPORARY_PREFIX
@@ -97,6 +99,18 @@ def test_two_processes_prepare_the_same_data_at_once(state):
     assert manifest.model_dump_json() == answers[0].strip()
     assert len(read_parquet(folder / manifest.train.file)[0]) == 60_000
     assert list(state.rglob(f"{TEMPORARY_PREFIX}*")) == []
+
+
+def test_a_class_that_is_never_trained_on_is_mentioned(state, small_folder, write_idx, tmp_path, log):
+    """The gate would refuse every generator for the class that is missing; now it is known why."""
+    copied = shutil.copytree(small_folder, tmp_path / "copied")
+    labels = read_labels(copied / "train-labels-idx1-ubyte.gz")
+    write_idx(copied / "train-labels-idx1-ubyte.gz", np.where(labels == 3, 4, labels).astype(np.uint8))
+    settings = Settings(DCGAN_STATE=state)
+    for _ in range(2):
+        log.clear()
+        prepare.fn(download.fn(str(copied), settings), settings)
+        assert "The test images have the labels 3, and no training image has;" in log.text
 
 
 def test_test_images_that_are_trained_on_are_refused(state, small_folder, tmp_path):

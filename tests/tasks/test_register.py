@@ -211,3 +211,21 @@ def test_a_model_that_a_crash_left_half_logged_is_deleted(trained, unregistered_
         [store.experiment_id], filter_string=f"source_run_id = '{unregistered_run.run_id}'"
     )
     assert logged.model_id != half.model_id
+
+
+def test_a_generator_of_another_network_is_registered_without_the_page(pipeline, monkeypatch, log):
+    """The page would show other images; whoever has changed the network loses neither the training nor the version."""
+
+    def changed(checkpoint):
+        generator = selected_generator(checkpoint)
+        layers = [generator.inputs[0], *generator.layers, keras.layers.Activation("tanh", name="mine")]
+        return keras.Sequential(layers, name="generator")
+
+    monkeypatch.setattr("tasks.register.selected_generator", changed)
+    dataset, context = pipeline.prepare(), pipeline.open()
+    run, result = pipeline.train(pipeline.configuration(dataset, epochs=1), dataset, context=context)
+    number = register.fn(context, run, dataset.manifest, result.checkpoint)
+    assert "The playground does not know the generator's layers mine" in log.text
+    assert "The generator is registered without the page." in log.text
+    assert "Playground" not in context.store.client.get_model_version(MODEL_NAME, str(number)).description
+    assert {file.path for file in context.store.client.list_artifacts(run.run_id, "report")} == {"report/model-card.md"}

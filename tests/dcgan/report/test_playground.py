@@ -15,6 +15,7 @@ import pytest
 from PIL import Image
 from playwright.sync_api import Browser, Page, expect, sync_playwright
 
+from dcgan.errors import ModelError
 from dcgan.images import to_uint8
 from dcgan.model.networks import build_generator
 from dcgan.recipe import CLASSIC
@@ -274,3 +275,28 @@ def test_no_script_in_it_could_send_anything(browser, html, tmp_path, web: Web):
     tab.goto(web.address)
     assert tab.evaluate(send, web.address) == "sent"
     tab.close()
+
+
+def test_the_playground_refuses_a_network_that_it_does_not_know():
+    """Its page would show other images than the generator's."""
+    generator = build_generator()
+    layers = [generator.inputs[0], *generator.layers, keras.layers.Activation("tanh", name="mine")]
+    with pytest.raises(ModelError, match=r"^The playground does not know the generator's layers mine; expected"):
+        render_playground(
+            keras.Sequential(
+                [generator.inputs[0], *generator.layers, keras.layers.Activation("tanh", name="mine")], name="generator"
+            ),
+            "title",
+            {},
+        )
+
+
+def test_the_playground_refuses_a_layer_of_another_size():
+    """The script has the sizes, too."""
+    generator = build_generator()
+    layers = [layer for layer in generator.layers if layer.name != "to_28x28"]
+    wider = keras.layers.Conv2DTranspose(3, 5, 2, padding="same", activation="tanh", use_bias=False, name="to_28x28")
+    with pytest.raises(
+        ModelError, match=r"knows the layer to_28x28 with a kernel \(5, 5, 1, 64\), not \(5, 5, 3, 64\)"
+    ):
+        render_playground(keras.Sequential([generator.inputs[0], *layers, wider], name="generator"), "title", {})
