@@ -282,13 +282,7 @@ def test_the_playground_refuses_a_network_that_it_does_not_know():
     generator = build_generator()
     layers = [generator.inputs[0], *generator.layers, keras.layers.Activation("tanh", name="mine")]
     with pytest.raises(ModelError, match=r"^The playground does not know the generator's layers mine; expected"):
-        render_playground(
-            keras.Sequential(
-                [generator.inputs[0], *generator.layers, keras.layers.Activation("tanh", name="mine")], name="generator"
-            ),
-            "title",
-            {},
-        )
+        render_playground(keras.Sequential(layers, name="generator"), "title", {})
 
 
 def test_the_playground_refuses_a_layer_of_another_size():
