@@ -6,8 +6,6 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from types import ModuleType
-from typing import cast
 from urllib.parse import unquote
 from urllib.request import getproxies_environment
 
@@ -20,8 +18,6 @@ from dcgan.files import expanded
 CHECKOUT = Path(__file__).resolve().parent.parent
 # SQLAlchemy has no way to write them in the path of an SQLite database, and MLflow takes them for parts of an address
 UNUSABLE_IN_PATHS = re.compile(r"[?#%\x00-\x1f\x7f]")
-# MLflow brings them, and Keras takes half a second to import them, for functions that nothing here calls
-OPTIONAL_FOR_KERAS = ("matplotlib.pyplot", "sklearn")
 
 
 class Settings(BaseSettings):
@@ -188,22 +184,17 @@ def set_default_environment() -> None:
 
 @contextmanager
 def quiet_imports() -> Iterator[None]:
-    """Discard what libraries write to standard error while the body imports them, and import less.
+    """Discard what libraries write to standard error while the body imports them.
 
     TensorFlow's C++ libraries write lines before its log level applies. An import that fails raises as usual.
     """
     sys.stderr.flush()
     original = os.dup(2)
-    hidden = [name for name in OPTIONAL_FOR_KERAS if name not in sys.modules]
     with Path(os.devnull).open("w") as nowhere:
         os.dup2(nowhere.fileno(), 2)
-        for name in hidden:
-            sys.modules[name] = cast(ModuleType, None)  # Python's way to say that it is not installed
         try:
             yield
         finally:
-            for name in hidden:
-                del sys.modules[name]
             os.dup2(original, 2)
             os.close(original)
 
