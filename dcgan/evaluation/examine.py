@@ -12,7 +12,7 @@ from dcgan.evaluation.baselines import baselines_for
 from dcgan.evaluation.classifiers import BUNDLED, classifier_for
 from dcgan.evaluation.evaluate import Reference, evaluate, prepare_reference
 from dcgan.evaluation.features import MIN_IMAGES, Role, check_count
-from dcgan.evaluation.gate import Evaluation, VersionMetrics, decide, gate_for
+from dcgan.evaluation.gate import Evaluation, VersionMetrics, decide
 from dcgan.evaluation.memorization import (
     NearestPairs,
     closest_pairs,
@@ -148,7 +148,6 @@ class Examiner:
             is_champion: Whether the version is the champion, which the gate does not decide about.
         """
         rival = champion.selection if champion else None
-        gate = gate_for(self.selection_baselines)
         return Evaluation(
             dataset_digest=self._dataset_digest,
             same_dataset=same_dataset,
@@ -156,5 +155,5 @@ class Examiner:
             champion=champion,
             selection_baselines=self.selection_baselines,
             held_out_baselines=self.held_out_baselines,
-            verdict=None if is_champion else decide(candidate.selection, rival, gate),
+            verdict=None if is_champion else decide(candidate.selection, rival, self.selection_baselines),
         )

@@ -8,32 +8,13 @@ from dcgan.errors import ModelError
 from dcgan.evaluation.features import Role
 from dcgan.evaluation.report import Baselines, QualityReport
 
-UNTRAINED_FRACTION = 0.25
-
-
-class Gate(BaseModel):
-    """The conditions of the gate.
-
-    The defaults reject generators that are broken (docs/quality.md has the numbers); the comparison with the champion
-    raises the level. The limit of the Fréchet distance is in the units of MNIST's bundled selection classifier.
-    """
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    max_frechet_distance: float = Field(default=250, gt=0, description="Largest Fréchet distance that passes")
-    max_missing_classes: int = Field(default=0, ge=0, description="Largest number of missing classes that passes")
-    min_confidence: float = Field(
-        default=0.75, ge=0, le=1, description="Smallest mean probability of the most probable class that passes"
-    )
-    max_memorized_fraction: float = Field(
-        default=0.05,
-        ge=0,
-        le=1,
-        description="Largest fraction of images nearer to a training image than 99 % of the test images that passes",
-    )
-    margin: float = Field(
-        default=2, ge=0, description="Number of standard errors by which a candidate must be better than the champion"
-    )
+# The first three reject generators that are broken (docs/quality.md has the numbers); the comparison with the champion
+# raises the level.
+MAX_MISSING_CLASSES = 0
+MIN_CONFIDENCE = 0.75  # mean probability of the most probable class
+MAX_MEMORIZED_FRACTION = 0.05  # of images nearer to a training image than 99 % of the test images
+UNTRAINED_FRACTION = 0.25  # of an untrained generator's Fréchet distance
+MARGIN = 2.0  # standard errors by which a candidate must be better than the champion
 
 
 class Check(BaseModel):
@@ -60,26 +41,31 @@ class Verdict(BaseModel):
     champion: QualityReport | None = Field(description="Report of the champion; null where there was none")
 
 
-def gate_for(baselines: Baselines) -> Gate:
-    """Return the gate of a dataset, whose classifier's distances have a scale of their own.
+def max_frechet_distance(baselines: Baselines) -> float:
+    """Return the largest Fréchet distance that passes, on the scale of the classifier that the baselines are of.
 
-    The limit of the Fréchet distance is a quarter of an untrained generator's distance: 236 with MNIST's bundled
-    selection classifier, where 100 steps of `fast` still have 572.
+    It is a quarter of an untrained generator's distance: 236 with MNIST's bundled selection classifier, where 100 steps
+    of `fast` still have 572.
     """
-    return Gate(max_frechet_distance=UNTRAINED_FRACTION * baselines.untrained.frechet_distance.value)
+    return UNTRAINED_FRACTION * baselines.untrained.frechet_distance.value
 
 
-def decide(candidate: QualityReport, champion: QualityReport | None, gate: Gate) -> Verdict:
-    """Return whether `candidate` meets every condition and, where there is a champion, is significantly better.
+def decide(candidate: QualityReport, champion: QualityReport | None, baselines: Baselines) -> Verdict:
+    """Return whether a candidate meets every condition and, where there is a champion, is significantly better.
+
+    Args:
+        candidate: Report of the candidate.
+        champion: Report of the champion; None where there is none.
+        baselines: Reference baselines of the same classifier.
 
     Raises:
         ModelError: The two reports are of different classifiers, test images or numbers of images.
     """
     if champion is not None:
         _require_comparable(candidate, champion)
-    checks = _absolute_checks(candidate, gate)
+    checks = _absolute_checks(candidate, baselines)
     if champion is not None:
-        checks = (*checks, _compare(candidate, champion, gate.margin))
+        checks = (*checks, _compare(candidate, champion))
     failed = [check.sentence for check in checks if not check.passed]
     if failed:
         return _verdict(failed, checks, candidate, champion)
@@ -108,12 +94,12 @@ def _require_comparable(candidate: QualityReport, champion: QualityReport) -> No
             )
 
 
-def _absolute_checks(report: QualityReport, gate: Gate) -> tuple[Check, ...]:
+def _absolute_checks(report: QualityReport, baselines: Baselines) -> tuple[Check, ...]:
     return (
-        _at_most("missing_classes", "number of missing classes", report, gate.max_missing_classes),
-        _at_least("confidence", "mean confidence", report, gate.min_confidence),
-        _at_most("memorized_fraction", "fraction of memorized images", report, gate.max_memorized_fraction),
-        _at_most("frechet_distance", "Fréchet distance", report, gate.max_frechet_distance),
+        _at_most("missing_classes", "number of missing classes", report, MAX_MISSING_CLASSES),
+        _at_least("confidence", "mean confidence", report, MIN_CONFIDENCE),
+        _at_most("memorized_fraction", "fraction of memorized images", report, MAX_MEMORIZED_FRACTION),
+        _at_most("frechet_distance", "Fréchet distance", report, max_frechet_distance(baselines)),
     )
 
 
@@ -139,14 +125,14 @@ def _at_least(metric: str, name: str, report: QualityReport, limit: float) -> Ch
     )
 
 
-def _compare(candidate: QualityReport, champion: QualityReport, margin: float) -> Check:
+def _compare(candidate: QualityReport, champion: QualityReport) -> Check:
     """Compare the Fréchet distances, treating the errors of the two estimates as independent.
 
     The errors are those of drawing the generated images; the test images are taken as they are, so another test set
     might decide otherwise. Candidate and champion share latents, which the comparison does not make use of.
     """
     here, there = candidate.frechet_distance, champion.frechet_distance
-    limit = there.value - margin * math.hypot(here.standard_error, there.standard_error)
+    limit = there.value - MARGIN * math.hypot(here.standard_error, there.standard_error)
     passed = here.value < limit
     return Check(
         metric="frechet_distance",
@@ -154,7 +140,7 @@ def _compare(candidate: QualityReport, champion: QualityReport, margin: float) -
         limit=limit,
         passed=passed,
         sentence=f"The candidate's Fréchet distance {here} is {'below' if passed else 'not below'} the champion's "
-        f"{there} by more than {margin:g} standard errors of their difference.",
+        f"{there} by more than {MARGIN:g} standard errors of their difference.",
     )
 
 

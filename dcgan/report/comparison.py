@@ -8,14 +8,13 @@ from types import MappingProxyType
 from typing import NamedTuple
 
 from dcgan.evaluation.features import Role
-from dcgan.evaluation.gate import Evaluation, Gate
+from dcgan.evaluation.gate import MARGIN, Evaluation
 from dcgan.evaluation.metrics import Estimate
 from dcgan.evaluation.report import QualityReport
 from dcgan.report.chart import LINES, Chart, draw_chart
 from dcgan.report.render import data_url, display_name
 from dcgan.report.templates import environment
 
-MARGIN = Gate().margin  # standard errors of a difference, as at the gate
 ROLES: tuple[Role, ...] = ("selection", "held_out")
 CURVES = ("generator_loss", "discriminator_loss", "frechet_distance", "images_per_second")
 LOGARITHMIC = ("frechet_distance",)

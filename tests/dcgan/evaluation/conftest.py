@@ -10,6 +10,7 @@ from dcgan.data.parquet import normalise
 from dcgan.evaluation.classifiers import BUNDLED, Classifier, load_weights
 from dcgan.evaluation.evaluate import Reference, prepare_reference
 from dcgan.evaluation.memorization import MemorizationReference, prepare_memorization_reference
+from dcgan.evaluation.report import Baselines
 
 
 def _split(folder: Path, prefix: str) -> tuple[np.ndarray, np.ndarray]:
@@ -65,3 +66,11 @@ def memorization(train_split, test_images) -> MemorizationReference:
     """The first 10,000 training images, and how near the 2,000 test images are to them."""
     images, labels = train_split
     return prepare_memorization_reference(images[:10_000], labels[:10_000], test_images)
+
+
+@pytest.fixture(scope="session")
+def bundled_baselines() -> Baselines:
+    """The baselines of MNIST's bundled selection classifier."""
+    digest = load_weights(BUNDLED / "selection.npz").metadata.weights_sha256[:16]
+    (file,) = BUNDLED.glob(f"baselines-{digest}-*.json")
+    return Baselines.model_validate_json(file.read_bytes())

@@ -11,7 +11,7 @@ from dcgan.errors import ModelError
 from dcgan.evaluation.classifiers import BUNDLED, CONFIGS, load_weights, save_weights
 from dcgan.evaluation.evaluate import Reference
 from dcgan.evaluation.examine import Examiner, References
-from dcgan.evaluation.gate import VersionMetrics, decide, gate_for
+from dcgan.evaluation.gate import VersionMetrics, decide
 from dcgan.evaluation.report import Baselines
 from dcgan.files import sha256_of_file
 
@@ -141,8 +141,7 @@ def test_the_gate_compares_with_the_champion(examiner, versions):
     """The verdict is that of the selection classifier, with the gate of this dataset."""
     candidate, champion = versions
     evaluation = examiner.compare(candidate, champion, same_dataset=True, is_champion=False)
-    gate = gate_for(examiner.selection_baselines)
-    assert evaluation.verdict == decide(candidate.selection, champion.selection, gate)
+    assert evaluation.verdict == decide(candidate.selection, champion.selection, examiner.selection_baselines)
     assert evaluation.verdict.passed
     assert (evaluation.dataset_digest, evaluation.champion_version) == (DIGEST, 1)
 

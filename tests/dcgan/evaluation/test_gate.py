@@ -4,10 +4,9 @@ import pytest
 from pydantic import ValidationError
 
 from dcgan.errors import ModelError
-from dcgan.evaluation.classifiers import BUNDLED, load_weights
-from dcgan.evaluation.gate import Evaluation, Gate, Verdict, VersionMetrics, decide, gate_for
+from dcgan.evaluation.gate import MARGIN, Evaluation, Verdict, VersionMetrics, decide, max_frechet_distance
 from dcgan.evaluation.metrics import Estimate
-from dcgan.evaluation.report import Baselines, QualityReport
+from dcgan.evaluation.report import QualityReport
 
 
 def _report(frechet=30.0, standard_error=0.5, **changes):
@@ -34,25 +33,17 @@ def _report(frechet=30.0, standard_error=0.5, **changes):
     return QualityReport(**{**fields, **changes})
 
 
-@pytest.fixture
-def bundled_baselines():
-    """The baselines of MNIST's bundled selection classifier."""
-    digest = load_weights(BUNDLED / "selection.npz").metadata.weights_sha256[:16]
-    (file,) = BUNDLED.glob(f"baselines-{digest}-*.json")
-    return Baselines.model_validate_json(file.read_bytes())
-
-
-def test_the_first_candidate_needs_no_champion():
+def test_the_first_candidate_needs_no_champion(bundled_baselines):
     """With no champion, the conditions alone decide."""
-    verdict = decide(_report(), None, Gate())
+    verdict = decide(_report(), None, bundled_baselines)
     assert verdict.passed
     assert verdict.reason == "There is no champion yet, and the candidate meets every condition."
     assert len(verdict.checks) == 4
 
 
-def test_a_better_candidate_passes():
+def test_a_better_candidate_passes(bundled_baselines):
     """Better by more than two standard errors of the difference (0.71 each): the reason has both distances."""
-    verdict = decide(_report(28.5), _report(30), Gate())
+    verdict = decide(_report(28.5), _report(30), bundled_baselines)
     assert verdict.passed
     assert verdict.reason == (
         "The candidate's Fréchet distance 28.5 ± 0.5 is below the champion's 30 ± 0.5 "
@@ -62,16 +53,18 @@ def test_a_better_candidate_passes():
 
 
 @pytest.mark.parametrize("frechet", [30, 28.7, 35])
-def test_a_candidate_that_is_not_significantly_better_is_rejected(frechet):
+def test_a_candidate_that_is_not_significantly_better_is_rejected(bundled_baselines, frechet):
     """Equal, better within the standard error, or worse: the champion stays."""
-    verdict = decide(_report(frechet), _report(30), Gate())
+    verdict = decide(_report(frechet), _report(30), bundled_baselines)
     assert not verdict.passed
     assert f"{frechet} ± 0.5 is not below the champion's 30 ± 0.5" in verdict.reason
 
 
-def test_an_equal_candidate_is_rejected_without_any_margin():
-    """The champion is never replaced by an equal."""
-    assert not decide(_report(), _report(), Gate(margin=0)).passed
+def test_the_margin_is_in_standard_errors(bundled_baselines):
+    """A little more than the margin passes, a little less does not."""
+    errors = 0.5 * 2**0.5 * MARGIN
+    assert decide(_report(30 - 1.01 * errors), _report(30), bundled_baselines).passed
+    assert not decide(_report(30 - 0.99 * errors), _report(30), bundled_baselines).passed
 
 
 @pytest.mark.parametrize(
@@ -83,23 +76,23 @@ def test_an_equal_candidate_is_rejected_without_any_margin():
             {"memorized_fraction": 0.4},
             "The candidate's fraction of memorized images is 0.4 ± 0; at most 0.05 is allowed.",
         ),
-        ({"frechet_distance": 400}, "The candidate's Fréchet distance is 400 ± 0; at most 250 is allowed."),
+        ({"frechet_distance": 400}, "The candidate's Fréchet distance is 400 ± 0; at most 236.1 is allowed."),
     ],
 )
 @pytest.mark.parametrize("champion", [None, _report(1000)])
-def test_a_broken_candidate_is_rejected(changes, sentence, champion):
+def test_a_broken_candidate_is_rejected(bundled_baselines, changes, sentence, champion):
     """One failed condition is enough, with no champion and with a much worse one, and is the only reason."""
     broken = {name: Estimate(value=value, standard_error=0) for name, value in changes.items()}
-    verdict = decide(_report(**broken), champion, Gate())
+    verdict = decide(_report(**broken), champion, bundled_baselines)
     assert not verdict.passed
     assert verdict.reason == sentence
     assert [check.passed for check in verdict.checks].count(False) == 1
 
 
-def test_all_failures_are_in_the_reason():
+def test_all_failures_are_in_the_reason(bundled_baselines):
     """Several failed conditions are all named."""
     none = Estimate(value=0, standard_error=0)
-    verdict = decide(_report(500, confidence=none), _report(30), Gate())
+    verdict = decide(_report(500, confidence=none), _report(30), bundled_baselines)
     assert verdict.reason.count("The candidate's") == 3
 
 
@@ -111,15 +104,15 @@ def test_all_failures_are_in_the_reason():
         ({"images": 5000}, r"a different number of images \(5000\) than the candidate \(10000\)"),
     ],
 )
-def test_reports_that_do_not_compare_are_refused(changes, what):
+def test_reports_that_do_not_compare_are_refused(bundled_baselines, changes, what):
     """Another classifier, other test images or another number of images: an error, not a verdict."""
     with pytest.raises(ModelError, match=f"{what}.*; evaluate the champion again"):
-        decide(_report(), _report(90, **changes), Gate())
+        decide(_report(), _report(90, **changes), bundled_baselines)
 
 
-def test_a_verdict_is_a_value():
+def test_a_verdict_is_a_value(bundled_baselines):
     """It is frozen, and converts to JSON and back."""
-    verdict = decide(_report(28), _report(30), Gate())
+    verdict = decide(_report(28), _report(30), bundled_baselines)
     assert Verdict.model_validate_json(verdict.model_dump_json()) == verdict
     with pytest.raises(ValidationError):
         verdict.passed = False
@@ -127,7 +120,7 @@ def test_a_verdict_is_a_value():
 
 def test_the_limit_of_the_distance_has_the_scale_of_the_classifier(bundled_baselines):
     """A quarter of an untrained generator's distance: above the blurred images', below the untrained generator's."""
-    limit = gate_for(bundled_baselines).max_frechet_distance
+    limit = max_frechet_distance(bundled_baselines)
     assert limit == bundled_baselines.untrained.frechet_distance.value / 4
     assert bundled_baselines.blurred.frechet_distance.value < limit
 
@@ -166,7 +159,7 @@ def test_the_metrics_of_a_version_have_both_classifiers():
 def test_an_evaluation_says_what_follows(bundled_baselines, frechet, same_dataset, end):
     """Passed, not passed, or measured on other data than the version was trained on."""
     candidate, champion = _version(2, frechet), _version(1, 30)
-    verdict = decide(candidate.selection, champion.selection, Gate())
+    verdict = decide(candidate.selection, champion.selection, bundled_baselines)
     evaluation = _evaluation(bundled_baselines, candidate, champion, verdict, same_dataset=same_dataset)
     assert evaluation.sentence.startswith(verdict.reason)
     assert evaluation.sentence.endswith(end)

@@ -10,7 +10,7 @@ from dcgan.data.idx import read_images, read_labels
 from dcgan.data.parquet import normalise
 from dcgan.evaluation.classifiers import BUNDLED, load_weights
 from dcgan.evaluation.features import Role
-from dcgan.evaluation.gate import Evaluation, VersionMetrics, decide, gate_for
+from dcgan.evaluation.gate import Evaluation, VersionMetrics, decide
 from dcgan.evaluation.memorization import (
     NearestPairs,
     closest_pairs,
@@ -61,7 +61,7 @@ def pairs(mnist_folder) -> NearestPairs:
 def page(mnist_folder, pairs, hostile) -> ReportPage:
     """The report of `noisy` digits beside `blurred` ones, as if they were two versions; one of its facts is hostile."""
     selection, held_out = baselines("selection"), baselines("held_out")
-    verdict = decide(selection.noisy, selection.blurred, gate_for(selection))
+    verdict = decide(selection.noisy, selection.blurred, selection)
     losses = {1: 0.75, 2: 1.25, 3: 1.5, 4: 1.625}
     return ReportPage(
         title="dcgan-generator, version 2",

@@ -5,7 +5,7 @@ import pytest
 
 from dcgan.data.dataset import COLUMNS, Manifest, SplitManifest
 from dcgan.data.idx import MNIST_DIGEST
-from dcgan.evaluation.gate import Evaluation, VersionMetrics, decide, gate_for
+from dcgan.evaluation.gate import Evaluation, VersionMetrics, decide
 from dcgan.provenance import Configuration
 from dcgan.recipe import FAST
 from dcgan.report.model_card import Links, model_card, with_evaluation
@@ -41,7 +41,7 @@ def evaluation() -> Evaluation:
         champion=VersionMetrics(version=1, selection=selection.blurred, held_out=held_out.blurred),
         selection_baselines=selection,
         held_out_baselines=held_out,
-        verdict=decide(selection.noisy, selection.blurred, gate_for(selection)),
+        verdict=decide(selection.noisy, selection.blurred, selection),
     )
 
 
