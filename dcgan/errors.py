@@ -85,7 +85,7 @@ def invalid_value(name: str, error: ValidationError) -> str:
     return f"{name}: {reasons}, not {'null' if typed is None else repr(typed)}."
 
 
-def first_problem(error: ValidationError) -> str:
-    """Return where a JSON file is not what was expected, and why."""
+def first_problem(error: ValidationError, whole: str) -> str:
+    """Return where a JSON file is not what was expected, and why; `whole` is its name, should all of it be wrong."""
     first = error.errors(include_url=False)[0]
-    return f"{'.'.join(map(str, first['loc'])) or 'it'}: {first['msg']}"
+    return f"{'.'.join(map(str, first['loc'])) or whole}: {first['msg']}"

@@ -319,11 +319,12 @@ def build_stack(settings: ServerSettings) -> Stack:
             )
         address.require_free_port()
     folder = settings.root / "stack"
+    length = len(os.fsencode(settings.root))
     excess = max(len(os.fsencode(socket_path(folder, server))) for server in SOCKETS) - SOCKET_PATH_BYTES
     if excess > 0:
         raise ConfigurationError(
-            f"The path of the state folder {settings.root} is {excess} bytes too long for the Unix sockets in it: set "
-            "DCGAN_STATE to a shorter one."
+            f"The path of the state folder {settings.root} has {length} bytes; expected at most {length - excess}, as "
+            "Unix sockets lie in it: set DCGAN_STATE to a shorter one."
         )
     folder.mkdir(parents=True, exist_ok=True, mode=0o700)
     passwords = read_passwords(folder)

@@ -19,7 +19,7 @@ from prefect.workers.process import ProcessWorker
 
 from dcgan.errors import ConfigurationError
 from operations.command import DONE, FAILED, run_operation
-from operations.servers import POOLS, Address
+from operations.servers import POOLS, Address, local_url
 from operations.supervisor import GRACE_SECONDS, POLL_SECONDS, stop_signals
 from tasks.settings import CHECKOUT
 
@@ -113,9 +113,9 @@ def start(worker_type: str, arguments: list[str]) -> int:
 
     def check() -> None:
         require_pool(options.pool)
-        if options.with_healthcheck:
-            host, port = PREFECT_WORKER_WEBSERVER_HOST.value(), PREFECT_WORKER_WEBSERVER_PORT.value()
-            Address(f"http://{host}:{port}", "PREFECT_WORKER_WEBSERVER_PORT", host).require_free_port()
+        host, port = PREFECT_WORKER_WEBSERVER_HOST.value(), PREFECT_WORKER_WEBSERVER_PORT.value()
+        if options.with_healthcheck and port:  # 0 is any free one
+            Address(local_url(host, port), "PREFECT_WORKER_WEBSERVER_PORT", host).require_free_port()
 
     if run_operation(check) != DONE:
         return FAILED

@@ -1,4 +1,4 @@
-"""What is repeated: that whose failure may pass, as where a server is away for a moment."""
+"""Repeats what may fail only for a moment, as where a server is away."""
 
 import logging
 import time

@@ -76,7 +76,7 @@ class Settings(BaseSettings):
 
     @property
     def classifiers(self) -> Path:
-        """Folder of the classifiers of datasets other than MNIST, with a folder for each dataset digest."""
+        """Folder of the classifiers of datasets other than MNIST and their like, a folder for each dataset digest."""
         return self.root / "data" / "classifiers"
 
     @property

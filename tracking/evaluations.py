@@ -75,8 +75,8 @@ def evaluation_of_run(store: Store, run_id: str) -> Evaluation | None:
         except (MlflowException, OSError) as error:
             reason = first_line(error)
         except ValidationError as error:
-            reason = f"it is of other code: {first_problem(error)}; dcgan evaluate makes another"
-    logger.warning("The recorded evaluation of the run %s cannot be read (%s).", run_id, reason)
+            reason = first_problem(error, REPORT_JSON)
+    logger.warning("The recorded evaluation of the run %s cannot be used (%s); evaluate it again.", run_id, reason)
     return None
 
 

@@ -55,6 +55,7 @@ class FourierPasses(KerasPasses):
 
     def discriminate(self, discriminator: keras.Model, images: tf.Tensor, seed: tf.Tensor) -> tf.Tensor:
         """Return the logits of images under dropout drawn from `seed`, float32 (n, 1)."""
+        require_layers(discriminator, DISCRIMINATOR_LAYERS, *OWN)
         kernel = self._cast(patch_kernel(discriminator.get_layer("to_14x14")))
         return _after_first_product(discriminator, self._cast(im2col(images)) @ kernel, seed)
 
@@ -65,6 +66,7 @@ class FourierPasses(KerasPasses):
 
         The gradient by `generated` is computed without that by `images`.
         """
+        require_layers(discriminator, DISCRIMINATOR_LAYERS, *OWN)
         kernel = self._cast(patch_kernel(discriminator.get_layer("to_14x14")))
         products = paired_matmul(self._cast(im2col(images)), self._cast(im2col(generated)), kernel)
         return _after_first_product(discriminator, products, seed)
@@ -80,7 +82,6 @@ def _normalized(generator: keras.Model, name: str, maps: tf.Tensor) -> tf.Tensor
 
 def _after_first_product(discriminator: keras.Model, maps: tf.Tensor, seed: tf.Tensor) -> tf.Tensor:
     """Return the logits, float32 (n, 1), from the patches' product with the first kernel, (49 · n, 256)."""
-    require_layers(discriminator, DISCRIMINATOR_LAYERS, *OWN)
     layer = discriminator.get_layer
     first, second = layer("to_14x14"), layer("to_7x7")
     bias = tf.cast(tf.tile(tf.convert_to_tensor(first.bias), [4]), maps.dtype)  # for each phase

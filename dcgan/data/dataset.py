@@ -110,7 +110,7 @@ def prepare_dataset(idx: IdxSet, folder: Path) -> Dataset:
     histograms = zip(dataset.manifest.train.label_histogram, dataset.manifest.test.label_histogram, strict=True)
     if untrained := [str(label) for label, (train, test) in enumerate(histograms) if test and not train]:
         logger.warning(
-            "The test images have the labels %s, and no training image has; a generator cannot pass the gate without "
+            "No training image has the labels %s, which test images have; a generator cannot pass the gate without "
             "these classes.",
             ", ".join(untrained),
         )

@@ -29,7 +29,7 @@ def cached(
         folders: Folders to search, in order; without any, nothing is saved.
         model: What the file contains.
         is_usable: Whether a file's content is of the right dataset and classifier.
-        measure: Makes it.
+        measure: Makes the measurement.
     """
     for folder in folders:
         if (found := _read(folder / name, model)) is not None and is_usable(found):
@@ -49,6 +49,6 @@ def _read(path: Path, model: type[Measurement]) -> Measurement | None:
     except OSError as error:
         reason = error.strerror
     except ValidationError as error:
-        reason = first_problem(error)
-    logger.warning("%s is not what this code measures (%s), so that is measured again.", path, reason)
+        reason = first_problem(error, "all of it")
+    logger.warning("%s cannot be used (%s), so its content is measured again.", path, reason)
     return None

@@ -1,9 +1,8 @@
 """Makes the files of data/classifiers: `python -m dcgan.evaluation.make_classifiers`.
 
 They are the weights of both classifiers, the reference baselines of each, and how near the test images are to the
-training images. On two cores, each classifier takes about
-a minute to train and its baselines another to measure. The weights are the same, bit for bit, on one machine with the
-same packages.
+training images. On two cores, each classifier takes about a minute to train and its baselines another to measure. The
+weights are the same, bit for bit, on one machine with the same packages.
 """
 
 import argparse
@@ -28,6 +27,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parsed = _parse(arguments)
     dataset = read_idx_folder(parsed.data, str(parsed.data))
     train, test = (_load(dataset.folder, pair) for pair in (dataset.train, dataset.test))
+    for measured in parsed.out.glob("*.json"):  # else it would be taken for what this code measures
+        measured.unlink()
     memorization = prepare_memorization_reference(*train, test[0], dataset.digest, [parsed.out])
     for config in CONFIGS.values():
         stored = train_weights(config, dataset.digest, train, test)

@@ -43,12 +43,12 @@ class Limits(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
     dataset_digest: str = Field(description="SHA-256 of the dataset")
+    quantile: float = Field(description="Fraction of the test images that are nearer than the thresholds")
     median: float = Field(description="Median distance of the test images from their nearest training images")
     thresholds: tuple[float, ...] = Field(
         min_length=CLASSES,
         max_length=CLASSES,
-        description="For each label of the nearest training image, the distance below which one test image in a "
-        "hundred lies",
+        description="For each label of the nearest training image, the distance below which that fraction lies",
     )
 
 
@@ -135,10 +135,13 @@ def prepare_memorization_reference(
         cells = (distances[known[rows] == cell] for cell in range(CLASSES))
         pooled = np.quantile(distances, THRESHOLD_QUANTILE)
         thresholds = tuple(_threshold(cell, pooled) for cell in cells)
-        return Limits(dataset_digest=dataset_digest, median=float(np.median(distances)), thresholds=thresholds)
+        median = float(np.median(distances))
+        return Limits(dataset_digest=dataset_digest, quantile=THRESHOLD_QUANTILE, median=median, thresholds=thresholds)
 
-    name = f"memorization-{dataset_digest[:16]}.json"
-    limits = cached(name, cache, Limits, lambda found: found.dataset_digest == dataset_digest, measure)
+    def is_usable(found: Limits) -> bool:
+        return (found.dataset_digest, found.quantile) == (dataset_digest, THRESHOLD_QUANTILE)
+
+    limits = cached(f"memorization-{dataset_digest[:16]}.json", cache, Limits, is_usable, measure)
     return MemorizationReference(training, known, limits.median, np.array(limits.thresholds))
 
 

@@ -195,23 +195,29 @@ def require_layers(network: keras.Model, known: KnownLayers, who: str, expected:
     Raises:
         ModelError: The network has other layers, the same ones with other settings, or in another order.
     """
-    layers = [layer for layer in network.layers if not isinstance(layer, keras.layers.InputLayer)]
-    others = [layer.name for layer in layers if not _is_known(layer, known)]
+    # a functional model may also have operations that are not layers, such as a sum
+    operations = [each for each in _operations(network) if not isinstance(each, keras.layers.InputLayer)]
+    others = [each.name for each in operations if not _is_known(each, known)]
     if others:
         raise ModelError(f"{who} does not know the {network.name}'s layers {', '.join(others)}; expected {expected}.")
-    found, optional = [layer.name for layer in layers], (HIDDEN, f"{HIDDEN}_relu")
-    if found != [name for name in known if name in found or name not in optional]:
+    found = [each.name for each in operations]
+    if found != [name for name in known if HIDDEN in found or not name.startswith(HIDDEN)]:
         raise ModelError(
             f"{who} knows the {network.name}'s layers {', '.join(known)}, not {', '.join(found)}; expected {expected}."
         )
 
 
-def _is_known(layer: keras.layers.Layer, known: KnownLayers) -> bool:
-    kind, settings = known.get(layer.name, (None, {}))
+def _operations(network: keras.Model) -> list[keras.Operation]:
+    operations: list[keras.Operation] = getattr(network, "operations", network.layers)
+    return operations
+
+
+def _is_known(operation: keras.Operation, known: KnownLayers) -> bool:
+    kind, settings = known.get(operation.name, (None, {}))
     return (
         kind is not None
-        and isinstance(layer, kind)
-        and all(getattr(layer, name) == value for name, value in settings.items())
+        and isinstance(operation, kind)
+        and all(getattr(operation, name) == value for name, value in settings.items())
     )
 
 

@@ -167,7 +167,9 @@ def load_checkpoint(path: Path) -> Checkpoint:
         metadata = CheckpointMetadata.model_validate_json((path / METADATA_FILE).read_bytes())
         arrays = _read_arrays(path / ARRAYS_FILE)
     except ValidationError as error:
-        raise CheckpointError(f"The checkpoint {path} is not of this version: {first_problem(error)}.") from None
+        raise CheckpointError(
+            f"The checkpoint {path} is not of this version: {first_problem(error, METADATA_FILE)}."
+        ) from None
     except UNREADABLE_ARRAYS as error:
         raise CheckpointError(f"The checkpoint {path} is incomplete or unreadable: {first_line(error)}.") from None
     records, grids = metadata.records, arrays.pop(GRIDS, np.empty(0))

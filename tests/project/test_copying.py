@@ -32,7 +32,7 @@ def test_the_lines_rename_everything(tmp_path):
     run(clone, "ruff", "format", "--quiet", ".")
     run(clone, "ruff", "check", "--quiet", "--fix", "--exit-zero", ".")
     assert run(clone, "git", "ls-files", "*dcgan*") == ""
-    assert run(clone, "sh", "-c", "git grep -I dcgan || true") == ""
+    assert run(clone, "sh", "-c", "git grep -I -e dcgan -e DCGAN_ || true") == ""
     run(clone, "lint-imports")
     selected = ("tests/shapes/test_recipe.py", "tests/flows/test_hyperparameters.py", "tests/tasks/test_promote.py")
     assert " passed" in run(clone, sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", *selected)

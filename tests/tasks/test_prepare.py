@@ -110,7 +110,7 @@ def test_a_class_that_is_never_trained_on_is_mentioned(state, small_folder, writ
     for _ in range(2):
         log.clear()
         prepare.fn(download.fn(str(copied), settings), settings)
-        assert "The test images have the labels 3, and no training image has;" in log.text
+        assert "No training image has the labels 3, which test images have;" in log.text
 
 
 def test_test_images_that_are_trained_on_are_refused(state, small_folder, tmp_path):

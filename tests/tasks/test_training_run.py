@@ -346,7 +346,7 @@ def test_a_server_that_goes_away_is_no_damaged_checkpoint(small_folder, tmp_path
 
 @pytest.mark.slow
 def test_a_lost_reply_to_the_end_is_no_failure(small_folder, tmp_path):
-    """Neither does it make a finished run fail, nor would the same command train it again because it is finished."""
+    """A run whose end was recorded, but whose replies were lost, is FINISHED."""
     update = "POST /api/2.0/mlflow/runs/update"
     with mlflow_server(tmp_path) as (_, url), unreliable(url, "unanswered", 2, {update}) as (proxy, address):
         pipeline = Pipeline(small_folder, Settings(DCGAN_STATE=tmp_path / "state", MLFLOW_TRACKING_URI=address))

@@ -166,7 +166,21 @@ def test_two_machines_may_run_one_sweep(storage):
 
 
 def test_machines_that_run_one_sweep_share_its_points(storage):
-    """Two that begin trials at the same moment get their own: every point is tried, and every trial ends."""
+    """What one has tried, the other does not try again."""
+    trials = [Trials(storage, plan(seeds=list(range(6)), grid={})) for _ in range(2)]
+    waiting = [each.to_run() for each in trials]
+    ran = []
+    for turn in itertools.cycle((0, 1)):
+        if (trial := next(waiting[turn], None)) is None:
+            break
+        trials[turn].finish(trial, 1.0)
+        ran.append(trial)
+    assert [trial.point["seed"] for trial in ran] == list(range(6))
+    assert [trial.number for trial in ran] == list(range(6))
+
+
+def test_machines_that_begin_trials_at_once_get_their_own(storage):
+    """Every point is tried, and every trial ends."""
     seeds = plan(seeds=list(range(12)), grid={})
     Trials(storage, seeds)
 

@@ -104,3 +104,30 @@ def test_each_rectifier_has_its_own_slope():
         generator.get_layer("refine_relu").negative_slope = 0.9
         images.append(passes.generate(generator, tf.constant(latents)).numpy())
     np.testing.assert_allclose(*images, atol=1e-5)
+
+
+def test_the_fast_path_refuses_an_operation_that_is_not_a_layer():
+    """Such as a sum, which a functional model may have between its layers."""
+    generator = build_generator(passes=FourierPasses())
+    network = keras.Model(generator.inputs, keras.ops.absolute(generator.outputs[0]), name="generator")
+    with pytest.raises(ModelError, match=r"does not know the generator's layers absolute; expected"):
+        FourierPasses().generate(network, tf.zeros([2, LATENT_SIZE]))
+
+
+@pytest.mark.parametrize(("changed", "sentence"), [("to_14x14", "does not know"), ("hidden_relu", "knows the")])
+def test_the_fast_path_refuses_a_discriminator_of_other_layers(changed, sentence):
+    """Its first layer under another name; its hidden layer without the rectifier."""
+    known = build_discriminator(1, FourierPasses(), CLASSIC.changed({"hidden_units": 16}))
+    images, seed = known.inputs
+    x = images
+    for layer in known.layers:
+        if layer.name.endswith("_dropout"):
+            x = layer((x, seed))
+        elif layer.name == changed == "to_14x14":
+            x = keras.layers.Conv2D.from_config({**layer.get_config(), "name": "mine"})(x)
+        elif layer.name != changed and not isinstance(layer, keras.layers.InputLayer):
+            x = layer(x)
+    network, passes = keras.Model([images, seed], x, name="discriminator"), FourierPasses()
+    real = tf.zeros([2, *IMAGE_SHAPE])
+    with pytest.raises(ModelError, match=rf"^The fast path for processors {sentence} .*; expected convolution=direct"):
+        passes.discriminate_pairs(network, real, real, NO_SEED)
