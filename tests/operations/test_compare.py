@@ -154,7 +154,7 @@ def test_a_report_that_cannot_be_read_is_reported(in_service: ChampionRegistry, 
     client.log_text(run_id, '{"candidate": NaN}', REPORT_JSON)
     found = rows(compared(tmp_path / "page.html", "2", "damaged"))
     assert {row[-1] for row in found if "selection" in row} == {"not evaluated"}
-    assert f"The recorded evaluation of the run {run_id} cannot be used (report/quality.json: Invalid JSON" in log.text
+    assert f"The recorded evaluation of the run {run_id} cannot be used (dataset_digest: Field required)" in log.text
 
 
 def test_several_runs_of_one_name_are_refused(in_service: ChampionRegistry, refusal):
