@@ -19,6 +19,7 @@ PATIENCE_MS = 30_000
 def settings(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> ServerSettings:
     """Return settings of servers on free ports over an empty state folder."""
     monkeypatch.setenv("DCGAN_STATE", str(tmp_path / "state"))
+    monkeypatch.setenv("PREFECT_HOME", str(tmp_path / "state" / "prefect"))
     monkeypatch.setenv("PREFECT_API_URL", f"http://127.0.0.1:{free_port()}/api")
     monkeypatch.setenv("MLFLOW_TRACKING_URI", f"http://127.0.0.1:{free_port()}")
     return ServerSettings()
