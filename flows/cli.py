@@ -132,7 +132,7 @@ def _worker(
     Args:
         pool: Work pool to take flow runs from, such as gpu; those of gpu-docker run in containers.
         name: Name of the worker; by default Prefect chooses one.
-        with_healthcheck: Answer /health at port 8080 of 127.0.0.1 while the worker runs.
+        with_healthcheck: Answer /health at port 8080 of 127.0.0.1, or the port of PREFECT_WORKER_WEBSERVER_PORT.
     """
     module = "operations.docker_worker" if pool == DOCKER_POOL else "operations.worker"
     if pool == DOCKER_POOL and find_spec("prefect_docker") is None:

@@ -27,8 +27,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parsed = _parse(arguments)
     dataset = read_idx_folder(parsed.data, str(parsed.data))
     train, test = (_load(dataset.folder, pair) for pair in (dataset.train, dataset.test))
-    for measured in parsed.out.glob("*.json"):  # else it would be taken for what this code measures
-        measured.unlink()
+    for pattern in ("baselines-*.json", "memorization-*.json"):
+        for measured in parsed.out.glob(pattern):  # else it would be taken for what this code measures
+            measured.unlink()
     memorization = prepare_memorization_reference(*train, test[0], dataset.digest, [parsed.out])
     for config in CONFIGS.values():
         stored = train_weights(config, dataset.digest, train, test)

@@ -89,6 +89,9 @@ def test_the_command_makes_weights_and_baselines(train_split, test_split, tmp_pa
     """From a folder of 1,000 + 1,000 digits: weights and baselines of both classifiers, of that dataset."""
     data, out = tmp_path / "data", tmp_path / "out"
     data.mkdir()
+    out.mkdir()
+    (out / "mine.json").write_text("{}")
+    (out / "baselines-stale.json").write_text("{}")
     for files, (images, labels) in ((TRAIN, train_split), (TEST, test_split)):
         pixels = np.rint(images[:1000, ..., 0] * 127.5 + 127.5).astype(np.uint8)
         _write_idx(data / f"{files.images.name}.gz", pixels)
@@ -105,6 +108,8 @@ def test_the_command_makes_weights_and_baselines(train_split, test_split, tmp_pa
         assert baselines.train.classifier == metadata.weights_sha256
     limits = Limits.model_validate_json((out / f"memorization-{selection.dataset_digest[:16]}.json").read_bytes())
     assert limits.dataset_digest == selection.dataset_digest
+    assert (out / "mine.json").exists()
+    assert not (out / "baselines-stale.json").exists()
 
 
 @pytest.mark.parametrize("role", CONFIGS)
