@@ -1,4 +1,4 @@
-"""Measurements of a dataset, some by a classifier, as JSON files: bundled for MNIST, else made once in a state folder."""
+"""Measurements of a dataset, some by a classifier, as JSON files: bundled for MNIST, else made in a state folder."""
 
 import logging
 from collections.abc import Callable, Sequence
