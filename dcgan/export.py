@@ -9,7 +9,7 @@ import tensorflow as tf
 import tf2onnx
 
 from dcgan.files import atomic_folder
-from dcgan.model.ema import EmaGenerator, assign_weights
+from dcgan.model.ema import assign_weights
 from dcgan.model.networks import build_generator
 from dcgan.recipe import LATENT_SIZE
 from dcgan.training.checkpoint import Checkpoint
@@ -19,13 +19,10 @@ ONNX_OPSET = 17  # ONNX Runtime has it since 1.12, of 2022
 
 
 def selected_generator(checkpoint: Checkpoint) -> keras.Model:
-    """Return the generator to register, in stock Keras layers: the best epoch's if it is kept, else the last one's."""
-    configuration = checkpoint.metadata.configuration
-    if checkpoint.best:
-        generator = build_generator(recipe=configuration.recipe)
-        assign_weights(generator, checkpoint.best)
-        return generator
-    return EmaGenerator(configuration.recipe, configuration.seed).generator(checkpoint.arrays)
+    """Return the generator to register, in stock Keras layers."""
+    generator = build_generator(recipe=checkpoint.metadata.configuration.recipe)
+    assign_weights(generator, checkpoint.generator)
+    return generator
 
 
 def generator_sha256(generator: keras.Model) -> str:

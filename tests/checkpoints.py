@@ -17,6 +17,7 @@ ARRAYS = {
     "generator_adam/iteration": np.array(2**40 + 1),
     "generator_adam/empty": np.zeros((0, 3), np.float32),
 }
+GENERATOR = {"project/kernel": np.linspace(1, -1, 60, dtype=np.float32).reshape(3, 20)}
 FILES = (ARRAYS_FILE, METADATA_FILE, DIGESTS_FILE)
 
 
@@ -27,7 +28,7 @@ def checkpoint_after(epoch: int, configuration: Configuration = CONFIGURATION) -
         EpochRecord(epoch=e, step=8 * e, finished_at=1.7e9 + e / 3, metrics={"generator_loss": 1 / 3 / e, "x": 1e-300})
         for e in range(1, epoch + 1)
     ]
-    return Checkpoint.make(configuration, ARRAYS, zip(records, grids, strict=True))
+    return Checkpoint.make(configuration, ARRAYS, zip(records, grids, strict=True), GENERATOR)
 
 
 def save_states(folder: Path, *epochs: int) -> list[Path]:

@@ -10,10 +10,9 @@ read without pickles.
 
 import hashlib
 import logging
-from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from types import MappingProxyType
 from typing import Self
 
 import numpy as np
@@ -22,6 +21,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 from dcgan.errors import CheckpointError, first_problem
 from dcgan.files import UNREADABLE_ARRAYS, atomic_folder, first_line, sha256_of_file
 from dcgan.provenance import Configuration, code_digest, environment
+from dcgan.recipe import Recipe
 
 logger = logging.getLogger(__name__)
 
@@ -31,7 +31,7 @@ ARRAYS_FILE = "arrays.npz"
 METADATA_FILE = "checkpoint.json"
 DIGESTS_FILE = "checkpoint.sha256"
 GRIDS = "history/grids"
-BEST = "best/"
+SELECTED = "selected/"
 
 
 class EpochRecord(BaseModel):
@@ -64,6 +64,12 @@ def best_epoch(records: Iterable[EpochRecord]) -> int | None:
     return min(evaluated, key=lambda record: record.metrics[SELECTION_METRIC]).epoch if evaluated else None
 
 
+def selected_epoch(recipe: Recipe, records: Sequence[EpochRecord]) -> int:
+    """Return the epoch whose generator is registered: the best where the recipe asks for it, else the last."""
+    best = best_epoch(records) if recipe.checkpoint_selection == "best" else None
+    return best or records[-1].epoch
+
+
 @dataclass(frozen=True)
 class Checkpoint:
     """The state of a training run after `metadata.epoch` epochs.
@@ -72,13 +78,13 @@ class Checkpoint:
         metadata: Counters, configuration, code, environment and the metrics of every epoch so far.
         arrays: What `Gan.state()` returns, by name.
         grids: Sample grid of every epoch so far, uint8 (epochs, height, width).
-        best: Weights of the best EMA generator so far, by their paths; empty where none is kept.
+        generator: Weights of the EMA generator to register, that of the selected epoch, by their paths.
     """
 
     metadata: CheckpointMetadata
     arrays: dict[str, np.ndarray]
     grids: np.ndarray
-    best: Mapping[str, np.ndarray] = field(default_factory=dict)
+    generator: Mapping[str, np.ndarray]
 
     @classmethod
     def make(
@@ -86,7 +92,7 @@ class Checkpoint:
         configuration: Configuration,
         arrays: dict[str, np.ndarray],
         history: Iterable[tuple[EpochRecord, np.ndarray]],
-        best: Mapping[str, np.ndarray] = MappingProxyType({}),
+        generator: Mapping[str, np.ndarray],
     ) -> Self:
         """Return the checkpoint after the last epoch of `history`, made by this code on this machine."""
         records, grids = zip(*history, strict=True)
@@ -98,7 +104,7 @@ class Checkpoint:
             environment=dict(environment()),
             records=records,
         )
-        return cls(metadata, arrays, np.stack(grids), best)
+        return cls(metadata, arrays, np.stack(grids), generator)
 
     @property
     def best_epoch(self) -> int | None:
@@ -112,9 +118,9 @@ class Checkpoint:
 
     @property
     def selected(self) -> EpochRecord:
-        """The record of the epoch whose generator is registered: the best where one is kept, else the last."""
-        epoch = self.best_epoch if self.best else None
-        return self.metadata.records[(epoch or self.epoch) - 1]
+        """The record of the epoch whose generator is registered."""
+        records = self.metadata.records
+        return records[selected_epoch(self.metadata.configuration.recipe, records) - 1]
 
     def weights_sha256(self) -> str:
         """Return the SHA-256 of the weights: generator, then discriminator, float32 little-endian, in layer order."""
@@ -145,8 +151,9 @@ def save_checkpoint(path: Path, checkpoint: Checkpoint) -> None:
     """
     try:
         with atomic_folder(path) as folder:
-            best = {f"{BEST}{name}": array for name, array in checkpoint.best.items()}
-            np.savez(folder / ARRAYS_FILE, allow_pickle=False, **checkpoint.arrays, **best, **{GRIDS: checkpoint.grids})
+            selected = {f"{SELECTED}{name}": array for name, array in checkpoint.generator.items()}
+            arrays = {**checkpoint.arrays, **selected, GRIDS: checkpoint.grids}
+            np.savez(folder / ARRAYS_FILE, allow_pickle=False, **arrays)
             (folder / METADATA_FILE).write_text(checkpoint.metadata.model_dump_json(indent=1), encoding="utf-8")
             (folder / DIGESTS_FILE).write_text(_digests(folder), encoding="utf-8")
     except OSError as error:
@@ -178,8 +185,10 @@ def load_checkpoint(path: Path) -> Checkpoint:
             f"The checkpoint {path} is inconsistent: it has {len(records)} records and grids {grids.shape}, "
             f"expected {metadata.epoch} of each."
         )
-    best = {name.removeprefix(BEST): arrays.pop(name) for name in list(arrays) if name.startswith(BEST)}
-    return Checkpoint(metadata, arrays, grids, best)
+    selected = {name.removeprefix(SELECTED): arrays.pop(name) for name in list(arrays) if name.startswith(SELECTED)}
+    if not selected:
+        raise CheckpointError(f"The checkpoint {path} is not of this version: it has no generator to register.")
+    return Checkpoint(metadata, arrays, grids, selected)
 
 
 def newest_checkpoint(paths: Iterable[Path], configuration: Configuration) -> Checkpoint | None:

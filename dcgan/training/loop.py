@@ -17,7 +17,7 @@ from dcgan.model.ema import EmaGenerator
 from dcgan.provenance import Configuration
 from dcgan.recipe import LATENT_SIZE, DeviceChoice, Recipe
 from dcgan.rng import fixed_latents
-from dcgan.training.checkpoint import Checkpoint, EpochRecord, best_epoch
+from dcgan.training.checkpoint import Checkpoint, EpochRecord, selected_epoch
 from dcgan.training.step import Gan, StepMetrics
 from dcgan.training.streaming import Chunk, ResidentData, StreamedData, open_training_data
 
@@ -97,7 +97,7 @@ def train(
     data, resident = open_training_data(images, recipe)
     gan = Gan(recipe, configuration.seed, resident, device, data.rows)
     del resident  # the device has its own copy
-    history, best = _history(start), dict(start.best) if start else {}
+    history, selected = _history(start), start.generator if start else {}
     if start:
         gan.restore(start.arrays)
     ema = EmaGenerator(recipe, configuration.seed, gan.passes)
@@ -114,9 +114,9 @@ def train(
         evaluated = _timed(evaluate, generator) if evaluate and _is_due(recipe, epoch) else {}
         seconds, record = clock.finish(epoch, data.steps_per_epoch, recipe.batch_size, step_metrics, evaluated)
         history.append((record, grid))
-        if recipe.checkpoint_selection == "best" and best_epoch(record for record, _ in history) == epoch:
-            best = {weight.path: weight.numpy() for weight in generator.weights}
-        yield EpochReport(record, grid, seconds, Checkpoint.make(configuration, arrays, history, best))
+        if selected_epoch(recipe, [record for record, _ in history]) == epoch:
+            selected = {weight.path: weight.numpy() for weight in generator.weights}
+        yield EpochReport(record, grid, seconds, Checkpoint.make(configuration, arrays, history, selected))
 
 
 def _is_due(recipe: Recipe, epoch: int) -> bool:

@@ -101,13 +101,29 @@ def test_untrained_is_what_a_training_begins_with(images):
     assert not np.allclose(untrained_images(AVERAGED, 5, LATENTS), begun_with, rtol=0, atol=1e-3)
 
 
+def shown_after(checkpoint):
+    """Return the images of the EMA generator of a checkpoint's last epoch."""
+    recipe = checkpoint.metadata.configuration.recipe
+    return np.asarray(EmaGenerator(recipe, 4).generator(checkpoint.arrays)(LATENTS, training=False))
+
+
 def test_the_best_epoch_is_selected(checkpoints):
     """The generator of the epoch with the smallest distance is kept, and selected, though training continued."""
     assert [checkpoint.best_epoch for checkpoint in checkpoints] == [1, 2, 2]
     second, last = checkpoints[1:]
-    recipe = last.metadata.configuration.recipe
-    expected = np.asarray(EmaGenerator(recipe, 4).generator(second.arrays)(LATENTS, training=False))
-    np.testing.assert_allclose(selected_generator(last)(LATENTS, training=False), expected, atol=1e-5)
+    assert last.selected.epoch == 2
+    np.testing.assert_allclose(selected_generator(last)(LATENTS, training=False), shown_after(second), atol=1e-5)
+
+
+def test_the_last_epoch_is_selected_where_the_recipe_does_not_ask_for_the_best(images):
+    """It is registered as it was shown and evaluated, though an earlier epoch was better."""
+    metrics = iter([2.0, 5.0])
+    recipe = AVERAGED.changed({"epochs": 2, "evaluate_every": 1})
+    configuration = Configuration(recipe=recipe, seed=4, dataset_digest="d" * 64)
+    *_, report = train(configuration, images, evaluate=lambda _: {"frechet_distance": next(metrics)})
+    last = report.checkpoint
+    assert (last.best_epoch, last.selected.epoch) == (1, 2)
+    np.testing.assert_allclose(selected_generator(last)(LATENTS, training=False), shown_after(last), atol=1e-5)
 
 
 @pytest.mark.slow
@@ -116,8 +132,8 @@ def test_a_resumed_training_keeps_the_best(checkpoints, images):
     second, last = checkpoints[1:]
     (report,) = train(second.metadata.configuration, images, second, evaluate=lambda _: {"frechet_distance": 3.0})
     resumed: Checkpoint = report.checkpoint
-    assert resumed.best.keys() == last.best.keys()
-    assert all(np.array_equal(resumed.best[name], last.best[name]) for name in last.best)
+    assert resumed.generator.keys() == last.generator.keys()
+    assert all(np.array_equal(resumed.generator[name], last.generator[name]) for name in last.generator)
     assert resumed.weights_sha256() == last.weights_sha256()
 
 

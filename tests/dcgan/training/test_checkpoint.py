@@ -2,6 +2,7 @@
 
 import hashlib
 import logging
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -10,7 +11,7 @@ from dcgan.model.ema import EmaGenerator
 from dcgan.model.networks import build_discriminator
 from dcgan.provenance import environment
 from dcgan.recipe import SMOKE
-from dcgan.training.checkpoint import Checkpoint, load_checkpoint
+from dcgan.training.checkpoint import load_checkpoint
 from dcgan.training.step import Gan
 from tests.checkpoints import ARRAYS, CONFIGURATION, checkpoint_after
 
@@ -36,7 +37,7 @@ def test_made_by_this_code_here(saved):
 def test_inexactness_is_reported(saved, log, changes, reason):
     """A checkpoint of other packages, another processor or other code is used, with a warning that says why."""
     loaded = load_checkpoint(saved)
-    elsewhere = Checkpoint(loaded.metadata.model_copy(update=changes), loaded.arrays, loaded.grids)
+    elsewhere = replace(loaded, metadata=loaded.metadata.model_copy(update=changes))
     reasons = elsewhere.warn_if_inexact()
     assert reasons[0] == reason
     assert [(r.levelno, r.getMessage()) for r in log.records] == [
@@ -48,7 +49,7 @@ def test_every_reason_is_reported(log):
     """Several reasons stand in one warning."""
     here = checkpoint_after(1)
     changes = {"environment": {**environment(), "numpy": "1", "python": "2"}, "code_digest": "0"}
-    reasons = Checkpoint(here.metadata.model_copy(update=changes), {}, here.grids).warn_if_inexact()
+    reasons = replace(here, metadata=here.metadata.model_copy(update=changes)).warn_if_inexact()
     assert [reason.split()[0] for reason in reasons] == ["numpy", "python", "the"]
     assert all(reason in log.messages[0] for reason in reasons)
 
@@ -62,7 +63,7 @@ def test_weights_sha256_is_of_the_layers_weights():
     layers = [*EmaGenerator(RECIPE, 3).generator(state).layers, *discriminator.layers]
     raw = [weight.astype("<f4").tobytes() for layer in layers for weight in layer.get_weights()]
     assert sum(map(len, raw)) == 4 * (2_330_944 + 855_425)
-    checkpoint = Checkpoint(checkpoint_after(1).metadata, state, np.zeros((1, 2, 2), np.uint8))
+    checkpoint = replace(checkpoint_after(1), arrays=state)
     assert checkpoint.weights_sha256() == hashlib.sha256(b"".join(raw)).hexdigest()
 
 
@@ -72,5 +73,5 @@ def test_weights_sha256_is_of_the_weights_alone():
     digests = {here.weights_sha256()}
     for name, array in ARRAYS.items():
         arrays = {**ARRAYS, name: array + array.dtype.type(1)}
-        digests.add(Checkpoint(here.metadata, arrays, here.grids).weights_sha256())
+        digests.add(replace(here, arrays=arrays).weights_sha256())
     assert len(digests) == 3

@@ -150,6 +150,15 @@ def test_another_version_is_reported_with_its_field(saved):
     )
 
 
+def test_a_checkpoint_without_a_generator_is_of_another_version(saved):
+    """Arrays that lack the generator to register are refused when they are read, not when it is registered."""
+    np.savez(saved / ARRAYS_FILE, allow_pickle=False, **ARRAYS, **{GRIDS: np.zeros((2, 8, 8), np.uint8)})
+    forge(saved)
+    with pytest.raises(CheckpointError) as found:
+        load_checkpoint(saved)
+    assert str(found.value) == f"The checkpoint {saved} is not of this version: it has no generator to register."
+
+
 def test_pickles_are_not_executed(saved, tmp_path):
     """Arrays of objects are refused without unpickling them, even where the digest is theirs."""
     mark = tmp_path / "executed"

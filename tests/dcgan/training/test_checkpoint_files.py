@@ -5,6 +5,7 @@ import io
 import json
 import logging
 import zipfile
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -18,12 +19,12 @@ from dcgan.training.checkpoint import (
     DIGESTS_FILE,
     GRIDS,
     METADATA_FILE,
-    Checkpoint,
+    SELECTED,
     load_checkpoint,
     newest_checkpoint,
     save_checkpoint,
 )
-from tests.checkpoints import ARRAYS, CONFIGURATION, FILES, checkpoint_after, edit, flipped, save_states
+from tests.checkpoints import ARRAYS, CONFIGURATION, FILES, GENERATOR, checkpoint_after, edit, flipped, save_states
 
 
 def test_round_trip(saved):
@@ -33,6 +34,8 @@ def test_round_trip(saved):
     for name, array in ARRAYS.items():
         assert (found.arrays[name].dtype, found.arrays[name].shape) == (array.dtype, array.shape)
         assert found.arrays[name].tobytes() == array.tobytes()
+    assert found.generator.keys() == GENERATOR.keys()
+    assert all(np.array_equal(found.generator[name], array) for name, array in GENERATOR.items())
     np.testing.assert_array_equal(found.grids, expected.grids)
     assert found.grids.dtype == np.uint8
     assert found.metadata == expected.metadata
@@ -48,14 +51,15 @@ def test_files_are_plain(saved):
         assert digest == hashlib.sha256((saved / name).read_bytes()).hexdigest()
     assert json.loads((saved / METADATA_FILE).read_text())["epoch"] == 2
     with zipfile.ZipFile(saved / ARRAYS_FILE) as archive:
-        assert archive.namelist() == [f"{name}.npy" for name in (*ARRAYS, GRIDS)]
+        names = [*ARRAYS, *(f"{SELECTED}{name}" for name in GENERATOR), GRIDS]
+        assert archive.namelist() == [f"{name}.npy" for name in names]
         read = {name: np.load(io.BytesIO(archive.read(f"{name}.npy")), allow_pickle=False) for name in ARRAYS}
     assert all(np.array_equal(read[name], array) for name, array in ARRAYS.items())
 
 
 def test_objects_are_not_written(tmp_path):
     """An array that would need a pickle is not saved, and nothing is left of the attempt."""
-    checkpoint = Checkpoint(checkpoint_after(1).metadata, {"x": np.array([{}], dtype=object)}, np.zeros((1, 2, 2)))
+    checkpoint = replace(checkpoint_after(1), arrays={"x": np.array([{}], dtype=object)})
     with pytest.raises(ValueError, match="allow_pickle"):
         save_checkpoint(tmp_path / "epoch-1", checkpoint)
     assert list(tmp_path.iterdir()) == []
@@ -73,7 +77,7 @@ def test_saving_again_replaces(tmp_path):
 
 def test_failed_saving_keeps_the_old_one(saved):
     """A write that fails half-way leaves the checkpoint that was there, and no other file."""
-    broken = Checkpoint(checkpoint_after(2).metadata, {**ARRAYS, "x": np.array([{}], dtype=object)}, np.zeros(1))
+    broken = replace(checkpoint_after(2), arrays={**ARRAYS, "x": np.array([{}], dtype=object)})
     with pytest.raises(ValueError, match="allow_pickle"):
         save_checkpoint(saved, broken)
     assert load_checkpoint(saved).epoch == 2

@@ -48,9 +48,9 @@ records = [EpochRecord(epoch=e, step=e, finished_at=0, metrics={}) for e in (1, 
 grids = np.zeros((3, 4, 4), np.uint8)
 configuration = Configuration(recipe=SMOKE, seed=1, dataset_digest="d" * 64)
 
-def save(folder, epoch):
+def after(epoch):
     history = list(zip(records, grids))[:epoch]
-    folder.save(Checkpoint.make(configuration, {"x": np.full(1000, epoch)}, history))
+    return Checkpoint.make(configuration, {"x": np.full(1000, epoch)}, history, {"x": np.zeros(1)})
 
 def kill_at(moment):
     count = itertools.count(1)
@@ -63,13 +63,13 @@ def kill_at(moment):
 for moment in itertools.count(1):
     path = pathlib.Path(sys.argv[1]) / f"{moment:03d}"
     folder = RunFolder(path)
-    save(folder, 1)
-    save(folder, 2)
+    folder.save(after(1))
+    folder.save(after(2))
     folder.retain(2)
     child = os.fork()
     if not child:
         with folder.lock():
-            checkpoint = Checkpoint.make(configuration, {"x": np.full(1000, 3)}, list(zip(records, grids)))
+            checkpoint = after(3)
             kill_at(moment)
             folder.save(checkpoint)
             folder.retain(3)
@@ -84,7 +84,7 @@ for moment in itertools.count(1):
 def checkpoint_after(epoch: int) -> Checkpoint:
     records = [EpochRecord(epoch=e, step=8 * e, finished_at=0, metrics={}) for e in range(1, epoch + 1)]
     history = zip(records, np.zeros((epoch, 4, 4), np.uint8), strict=True)
-    return Checkpoint.make(CONFIGURATION, {"generator/x": np.full(3, epoch, np.float32)}, history)
+    return Checkpoint.make(CONFIGURATION, {"generator/x": np.full(3, epoch, np.float32)}, history, {"x": np.zeros(1)})
 
 
 def names(folders: list[Path]) -> list[str]:
