@@ -90,9 +90,9 @@ def promote_candidate(
         else:
             registry.set_alias(store, CHALLENGER, number)
     # also where an earlier attempt moved the alias and was interrupted before all was done and announced
-    changed = promoted and evaluation.champion_version != number
+    changed = promoted and verdict is not None and verdict.passed
     if changed:
-        registry.set_champion(store, number)
+        registry.set_champion(store, number, evaluation.champion_version)
     outcome = _outcome(evaluation, candidate, champion, promoted=promoted)
     reason = f"{verdict.reason if verdict else ''} {outcome}".strip()
     promotion = Promotion(version=number, promoted=promoted, reason=reason, metrics=evaluation.candidate.metrics())
@@ -126,9 +126,9 @@ def promote_version(context: Context, number: int, *, force: bool) -> Promotion:
         return _published(store, Promotion(version=number, promoted=True, reason=reason), changed=False)
     rejected = rejection_reason(version, champion)
     if rejected and not force:
-        raise ModelError(f"{rejected}; expected one that passed beside the current champion, or --force.")
+        raise ModelError(f"{rejected}; expected one that passed beside the current champion, or force.")
     _tag_promoted(store, number, "force" if rejected else "hand", rejected)
-    registry.set_champion(store, number)
+    registry.set_champion(store, number, champion.number if champion else None)
     reason = f"Version {number} is the champion now; before, it was {_name(champion)}."
     return _published(store, Promotion(version=number, promoted=True, reason=reason), changed=True)
 
@@ -150,7 +150,10 @@ def roll_back(context: Context) -> Promotion:
         raise ModelError("The champion changed meanwhile; expected the same one: ask for the rollback again.")
     registry.tag_version(store, previous.number, {PROMOTED_BY: "rollback"})
     registry.swap_champion(store, champion, previous)
-    reason = f"Version {previous.number} is the champion again; before, it was {_name(champion)}."
+    reason = (
+        f"Version {previous.number} is the champion again; before, it was {_name(champion)}, to which another rollback "
+        "returns."
+    )
     return _published(store, Promotion(version=previous.number, promoted=True, reason=reason), changed=True)
 
 

@@ -23,7 +23,7 @@ from mlflow.types import Schema, TensorSpec
 from mlflow.utils.mlflow_tags import MLFLOW_MODEL_VERSIONS
 from pydantic import BaseModel, ConfigDict
 
-from dcgan.errors import ModelError, TrackingError, UnavailableError
+from dcgan.errors import ModelError, TrackingError, UnavailableError, mask_credentials
 from dcgan.files import first_line, sha256_of_file
 from dcgan.generation import Generator, require_latents
 from dcgan.recipe import IMAGE_SHAPE, LATENT_SIZE
@@ -182,12 +182,11 @@ def resolve(store: Store, name: int | str) -> Version:
         TrackingError: The store failed.
     """
     if isinstance(name, int) or _is_number(name):
-        found, what = _get(store, int(name)), "version"
-        expected = "the number of a version"
+        found, what, more = _get(store, int(name)), "version", ""
     else:
-        found, what = aliased(store, name), "alias"
-        expected = f"the number of a version{_newest(store)}, or an alias that one has"
+        found, what, more = aliased(store, name), "alias", ", or an alias that one has"
     if found is None:
+        expected = f"the number of a version ({_newest(store)}){more}"
         raise ModelError(f"The model {MODEL_NAME} has no {what} {name}; expected {expected}.")
     return found
 
@@ -197,7 +196,8 @@ def _newest(store: Store) -> str:
         found = store.client.search_model_versions(
             f"name = '{MODEL_NAME}'", max_results=1, order_by=["version_number DESC"]
         )
-    return f" (the newest is {found[0].version})" if found else ""
+    shown = mask_credentials(store.uri)
+    return f"the newest in {shown} is {found[0].version}" if found else f"none is registered in {shown}"
 
 
 def _is_number(name: str) -> bool:
@@ -293,13 +293,23 @@ def untag_version(store: Store, number: int, name: str) -> None:
         store.client.delete_model_version_tag(MODEL_NAME, str(number), name)
 
 
-def set_champion(store: Store, number: int) -> None:
+def set_champion(store: Store, number: int, expected: int | None) -> None:
     """Make a version the champion, and the champion before it `previous`.
 
     The former champion gets its alias first: killed in between, the champion is still the former one, and nothing that
     `previous` should name is lost.
+
+    Args:
+        store: The store.
+        number: The version.
+        expected: The champion that it replaces, None where there is none; the version itself may be it already.
+
+    Raises:
+        ModelError: There is another champion.
     """
     former = aliased(store, CHAMPION)
+    if (former.number if former else None) not in (expected, number):
+        raise _changed_meanwhile(former, expected)
     if former and former.number != number:
         set_alias(store, PREVIOUS, former.number)
     set_alias(store, CHAMPION, number)
@@ -313,9 +323,20 @@ def swap_champion(store: Store, champion: Version, previous: Version) -> None:
     """Make `previous` the champion again, and the champion `previous`.
 
     The champion moves first: killed in between, the wanted version is in service.
+
+    Raises:
+        ModelError: There is another champion.
     """
+    current = aliased(store, CHAMPION)
+    if current is None or current.number != champion.number:
+        raise _changed_meanwhile(current, champion.number)
     set_alias(store, CHAMPION, previous.number)
     set_alias(store, PREVIOUS, champion.number)
+
+
+def _changed_meanwhile(current: Version | None, expected: int | None) -> ModelError:
+    names = [f"version {number}" if number else "none" for number in (current.number if current else None, expected)]
+    return ModelError(f"The champion became {names[0]} meanwhile; expected {names[1]}: ask again.")
 
 
 def set_alias(store: Store, alias: str, number: int) -> None:
