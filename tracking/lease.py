@@ -27,7 +27,6 @@ logger = logging.getLogger("dcgan.lease")
 RENEWAL_SECONDS = 10.0
 CLOCK_DIFFERENCE_SECONDS = 60.0  # the most by which the clocks of machines may differ
 FRESH_SECONDS = 60.0 + CLOCK_DIFFERENCE_SECONDS
-STOP_SECONDS = 5.0
 
 
 class Holder(BaseModel):
@@ -146,17 +145,19 @@ class Lease:
             yield
         finally:
             self._ended.set()
-            thread.join(STOP_SECONDS)
+            thread.join()  # a renewal that is under way must not come after the release
             self._try_to_write(0)
 
     def _renew_until_ended(self) -> None:
         while not self._ended.wait(RENEWAL_SECONDS) and not self._successor:
             self._try_to_write(time.time())
 
-    def _try_to_write(self, seconds: float) -> None:
+    def _try_to_write(self, renewed_at: float) -> None:
         try:
             self.require()
-            tag_run(self._store, self.run_id, {LEASE_RENEWED: f"{self._holder.token} {seconds:.0f}"})
+            if renewed_at and self._ended.is_set():
+                return
+            tag_run(self._store, self.run_id, {LEASE_RENEWED: f"{self._holder.token} {renewed_at:.0f}"})
         except LeaseLostError:
             pass  # `check` raises it in the main thread
         except TrackingError as error:

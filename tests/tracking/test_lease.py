@@ -9,9 +9,10 @@ from collections.abc import Callable
 from contextlib import AbstractContextManager, ExitStack
 
 import pytest
+from mlflow.exceptions import MlflowException
 from prefect.exceptions import Abort
 
-from dcgan.errors import ConfigurationError, DataError, LeaseLostError
+from dcgan.errors import ConfigurationError, DataError, LeaseLostError, TrackingError
 from dcgan.training.checkpoint import load_checkpoint
 from tasks.context import open_context
 from tasks.settings import Settings
@@ -50,9 +51,10 @@ def left_by(pipeline, begin, state, store):
     """Return a function that leaves the run of a process that was killed: its lease is not released."""
     dataset = pipeline.prepare()
 
-    def left_by(machine, age=0.0, renewed_ago=None):
+    def left_by(machine, age=0.0, renewed_ago=None, renewed_by=None):
         holder = Holder(host=platform.node(), folder=str(state.parent / machine), since=time.time() - age)
-        tags = {} if renewed_ago is None else {LEASE_RENEWED: f"{holder.token} {time.time() - renewed_ago:.0f}"}
+        renewal = f"{renewed_by or holder.token} {time.time() - (renewed_ago or 0):.0f}"
+        tags = {} if renewed_ago is None else {LEASE_RENEWED: renewal}
         return runs.create_run(store, pipeline.configuration(dataset), dataset.manifest, {**holder.tags(), **tags})
 
     return left_by
@@ -92,6 +94,7 @@ def test_a_released_run_resumes_anywhere(begin):
         ("b", {"age": 1000, "renewed_ago": 1}, False),
         ("b", {"age": FRESH_SECONDS + 1}, True),
         ("b", {"age": 1000, "renewed_ago": FRESH_SECONDS + 1}, True),
+        ("b", {"age": 1000, "renewed_ago": 1, "renewed_by": "its predecessor"}, True),
         ("b", {"age": -30}, False),  # its clock goes ahead
     ],
 )
@@ -210,6 +213,97 @@ def test_an_epoch_that_the_loser_recorded_last_is_not_duplicated(trained, unregi
     client = store.client
     assert len(client.list_artifacts(unregistered_run.run_id, "images")) == 6
     assert [each.step for each in client.get_metric_history(unregistered_run.run_id, "train/generator_loss")] == [1, 2]
+
+
+def test_a_grid_whose_reply_is_lost_is_not_a_second_file(trained, unregistered_run, monkeypatch):
+    """MLflow gives every grid a name of its own, so the files are listed again after a failure."""
+    store, run_id = trained.context.store, unregistered_run.run_id
+    epochs = load_checkpoint(trained.run.folder / "states" / "epoch-000002")
+    log, log_image = EpochLog(store, unregistered_run.lease), store.client.log_image
+
+    def lose_the_reply(*arguments, **named):
+        log_image(*arguments, **named)
+        raise MlflowException("The connection was lost.")
+
+    monkeypatch.setattr(store.client, "log_image", lose_the_reply)
+    for _ in range(3):  # the untrained generator's, and one of each epoch
+        with pytest.raises(TrackingError):
+            log.record(epochs)
+    log.record(epochs)
+    assert len(store.client.list_artifacts(run_id, "images")) == 6
+
+
+def test_a_renewal_that_is_under_way_does_not_outlive_the_release(begin, store, monkeypatch):
+    """MLflow may take long to answer the last one; a run that has ended is free all the same."""
+    under_way = threading.Event()
+
+    def slow_tag_run(store, run_id, tags):
+        if LEASE_RENEWED in tags and not tags[LEASE_RENEWED].endswith(" 0"):
+            under_way.set()
+            time.sleep(1)
+        runs.tag_run(store, run_id, tags)
+
+    monkeypatch.setattr(lease, "RENEWAL_SECONDS", 0.01)
+    monkeypatch.setattr(lease, "tag_run", slow_tag_run)
+    with begin("a") as run:
+        assert under_way.wait(30)
+    time.sleep(1.5)
+    assert lease.live_holder(runs.get_run(store, run.run_id)) is None
+
+
+def test_a_run_that_is_taken_while_its_predecessor_ends_is_lost(begin, store, state):
+    """Started again, a flow run waits for its predecessor's end; if a third process takes the run, this one stops."""
+    outcome = []
+
+    def begin_again():
+        try:
+            with begin("a", flow_run="f"):
+                outcome.append("begun")
+        except (Abort, LeaseLostError) as error:
+            outcome.append(str(error))
+
+    with ExitStack() as predecessor:
+        first = predecessor.enter_context(begin("a", flow_run="f"))
+        waiting = threading.Thread(target=begin_again)
+        waiting.start()
+        deadline = time.monotonic() + 30
+        while lease.live_holder(runs.get_run(store, first.run_id)).token == first.lease._holder.token:
+            assert time.monotonic() < deadline
+            time.sleep(0.05)
+        lease.Lease(store, first.run_id, Holder(host="c", folder="/")).take()
+        with pytest.raises((Abort, LeaseLostError)):
+            predecessor.close()
+        waiting.join()
+    assert outcome != ["begun"]
+    assert "was taken over by c at " in outcome[0]
+
+
+def test_a_run_that_is_being_created_is_nobody_elses(begin, store, monkeypatch):
+    """Between its creation and its lock, another process of the machine does not take it for an unfinished one."""
+    create_run, created = runs.create_run, threading.Event()
+
+    def slow_create_run(*arguments):
+        run_id = create_run(*arguments)
+        if not created.is_set():
+            created.set()
+            time.sleep(1)
+        return run_id
+
+    monkeypatch.setattr(runs, "create_run", slow_create_run)
+    trained = []
+
+    def begin_first():
+        with begin("a") as run:
+            trained.append(run.run_id)
+
+    thread = threading.Thread(target=begin_first)
+    thread.start()
+    assert created.wait(30)
+    with begin("a") as second:
+        trained.append(second.run_id)
+    thread.join()
+    assert len(trained) == 2
+    assert {status(store, run_id) for run_id in trained} == {"FINISHED"}
 
 
 def test_an_outage_of_mlflow_does_not_end_the_lease(begin, state, store, monkeypatch):
