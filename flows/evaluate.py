@@ -9,7 +9,7 @@ from rich.table import Table
 
 from dcgan.evaluation.gate import Evaluation
 from flows.parameters import Source, Version
-from tasks.settings import quiet_imports, read_settings
+from tasks.settings import Settings, quiet_imports
 
 CORRUPTIONS = ("noisy", "blurred", "untrained")  # shown in Prefect and MLflow; a terminal is too narrow
 
@@ -31,13 +31,15 @@ def dcgan_evaluate(*, version: Version = "champion", source: Source | None = Non
         from tasks.prefect_ui import completed
         from tasks.prepare import prepare
         from tasks.promote import promotion_lock
+        from tracking.registry import resolve
 
-    settings = read_settings()
+    settings = Settings.read()
     context = open_context(settings)
-    files = download(source or source_of(context, version), settings)
+    found = resolve(context.store, version)
+    files = download(source or source_of(found), settings)
     dataset = prepare(files, settings)
     with promotion_lock(settings):
-        evaluation = evaluate(context, version, dataset, References(dataset, settings.classifiers))
+        evaluation = evaluate(context, found.number, dataset, References(dataset, settings.classifiers))
     return completed(evaluation, evaluation.sentence)
 
 

@@ -14,9 +14,8 @@ from dcgan.report.render import ReportPage, SampleImages, render_report, sample_
 from tasks.context import Context
 from tasks.prefect_ui import publish_evaluation
 from tasks.retries import recording_task
-from tracking.evaluations import record_evaluation, recorded_evaluation, version_facts
+from tracking.evaluations import RecordedTraining, record_evaluation, recorded_evaluation, recorded_training
 from tracking.lease import Lease
-from tracking.metrics import recorded_best_epoch, recorded_curves
 from tracking.registry import Version, aliased, get_description, load_generator, resolve, set_description
 from tracking.runs import artifact_link, artifact_paths, get_run, upload_text, with_relative_links
 from tracking.store import Store
@@ -65,7 +64,10 @@ def evaluate(
     url = None
     if evaluation.same_dataset:
         _update_model_card(store, version, evaluation)
-        record_evaluation(store, version, evaluation, _report(context, version, dataset, evaluation, samples))
+        run = get_run(store, version.run_id) if version.run_id else None
+        training = recorded_training(store, run, dataset.manifest, shown_metrics())
+        page = _report(context, version, training, evaluation, samples)
+        record_evaluation(store, version, run, evaluation, page)
         if version.run_id:
             url = store.report_url(version.run_id)
             logger.info("The report is %s.", url or f"{REPORT_PAGE} of the MLflow run {version.run_id}")
@@ -73,13 +75,8 @@ def evaluate(
     return evaluation
 
 
-def source_of(context: Context, name: int | str) -> str:
-    """Return the source of the data that a version was trained on; `auto` where it is MNIST's, or not known.
-
-    Raises:
-        ModelError: There is no such version.
-    """
-    version = resolve(context.store, name)
+def source_of(version: Version) -> str:
+    """Return the source of the data that a version was trained on; `auto` where it is MNIST's, or not known."""
     return "auto" if version.dataset_digest in (None, MNIST_DIGEST) else version.tags.get(DATASET_SOURCE, "auto")
 
 
@@ -146,21 +143,22 @@ def _links(store: Store, version: Version) -> dict[str, str]:
     return {**{name: url for name, url in pages.items() if url}, **beside}
 
 
-def _report(context: Context, version: Version, dataset: Dataset, evaluation: Evaluation, samples: SampleImages) -> str:
+def _report(
+    context: Context, version: Version, training: RecordedTraining, evaluation: Evaluation, samples: SampleImages
+) -> str:
     """Return the HTML report of a version: where it came from, its samples, its metrics, and its training curves."""
-    run_id = version.run_id
     return render_report(
         ReportPage(
             title=f"{MODEL_NAME}, version {version.number}",
             made=datetime.now(UTC),
-            facts=version_facts(context.store, version, dataset.manifest),
+            facts=training.facts,
             links=_links(context.store, version),
             sentence=evaluation.verdict.reason if evaluation.verdict else evaluation.sentence,
             verdict=evaluation.verdict,
             selection=evaluation.columns("selection"),
             held_out=evaluation.columns("held_out"),
             samples=samples,
-            history=recorded_curves(context.store, run_id, shown_metrics()) if run_id else {},
-            best_epoch=recorded_best_epoch(get_run(context.store, run_id)) if run_id else None,
+            history=training.curves,
+            best_epoch=training.best_epoch,
         )
     )

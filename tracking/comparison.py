@@ -58,7 +58,7 @@ def read_run(store: Store, run_id: str) -> ComparedRun:
         facts=_facts(store, run),
         parameters=dict(sorted(run.data.params.items())),
         digests={name: run.data.tags[tag][:SHOWN_DIGITS] for name, tag in digests.items() if tag in run.data.tags},
-        curves=recorded_curves(store, run_id, CURVES),
+        curves=recorded_curves(store, run_id, run.data.metrics, CURVES),
         evaluation=evaluation_of_run(store, run_id),
         grid=_last_grid(store, run_id),
     )

@@ -4,19 +4,21 @@ import json
 import logging
 import tempfile
 import time
+from collections.abc import Iterable
 from pathlib import Path
+from typing import NamedTuple
 
-from mlflow.entities import Metric
-from mlflow.exceptions import MlflowException
+from mlflow.entities import Metric, Run
 from mlflow.utils.mlflow_tags import MLFLOW_GIT_COMMIT
 from pydantic import ValidationError
 
 from dcgan.data.dataset import Manifest
-from dcgan.errors import first_problem
+from dcgan.errors import TrackingError, UnavailableError, first_problem
 from dcgan.evaluation.gate import Evaluation
 from dcgan.files import first_line
+from tracking.metrics import recorded_best_epoch, recorded_curves
 from tracking.registry import Version, tag_version, untag_version
-from tracking.runs import DIGEST_LENGTH, TEST_DATASET, artifact_paths, get_run
+from tracking.runs import DIGEST_LENGTH, TEST_DATASET, artifact_paths
 from tracking.store import Store, translated_errors
 from tracking.tags import (
     DEVICE,
@@ -39,17 +41,24 @@ logger = logging.getLogger("dcgan.evaluate")
 SHOWN_DIGITS = 12  # of a digest, for a reader
 
 
-def record_evaluation(store: Store, version: Version, evaluation: Evaluation, page: str) -> None:
+def record_evaluation(store: Store, version: Version, run: Run | None, evaluation: Evaluation, page: str) -> None:
     """Record an evaluation and its HTML report; recording the same one again changes nothing.
 
     The tag that says whether the version passed goes first and comes last: where it is set, everything is recorded, and
     of one evaluation. So a process that is killed leaves no verdict on another champion than its own.
+
+    Args:
+        store: The store.
+        version: The version that was evaluated.
+        run: The run that registered it, None where another tool did without one.
+        evaluation: The evaluation.
+        page: The report.
     """
     if evaluation.verdict:
         untag_version(store, version.number, VERDICT)
-    if version.run_id:
-        _log_metrics(store, version.run_id, version.model_id, evaluation)
-        _log_report(store, version.run_id, evaluation, page)
+    if run:
+        _log_metrics(store, run, version.model_id, evaluation)
+        _log_report(store, run.info.run_id, evaluation, page)
     tag_version(store, version.number, _tags(evaluation))
 
 
@@ -65,14 +74,21 @@ def recorded_evaluation(store: Store, version: Version) -> Evaluation | None:
 
 
 def evaluation_of_run(store: Store, run_id: str) -> Evaluation | None:
-    """Return the evaluation of a run's generator from its report, None where the run has none that can be read."""
+    """Return the evaluation of a run's generator from its report, None where the run has none that can be read.
+
+    Raises:
+        UnavailableError: MLflow cannot serve it now.
+    """
     if REPORT_JSON not in artifact_paths(store, run_id, REPORT):
         return None
     with tempfile.TemporaryDirectory(prefix="dcgan-") as temporary:
         try:
-            path = store.client.download_artifacts(run_id, REPORT_JSON, temporary)
+            with translated_errors(store.uri):
+                path = store.client.download_artifacts(run_id, REPORT_JSON, temporary)
             return Evaluation.model_validate_json(Path(path).read_bytes())
-        except (MlflowException, OSError) as error:
+        except UnavailableError:
+            raise
+        except (TrackingError, OSError) as error:
             reason = first_line(error)
         except ValidationError as error:
             reason = first_problem(error, REPORT_JSON)
@@ -80,9 +96,36 @@ def evaluation_of_run(store: Store, run_id: str) -> Evaluation | None:
     return None
 
 
-def version_facts(store: Store, version: Version, dataset: Manifest) -> dict[str, str]:
-    """Return what is known of a version's training run, by name; a version that another tool registered has less."""
-    run = get_run(store, version.run_id) if version.run_id else None
+class RecordedTraining(NamedTuple):
+    """What MLflow has of the training run of a version.
+
+    Attributes:
+        facts: Where the version came from, by name.
+        curves: Metrics of the epochs, each by its epochs.
+        best_epoch: The best epoch, None where none was evaluated.
+    """
+
+    facts: dict[str, str]
+    curves: dict[str, dict[int, float]]
+    best_epoch: int | None
+
+
+def recorded_training(store: Store, run: Run | None, dataset: Manifest, names: Iterable[str]) -> RecordedTraining:
+    """Return what is known of a version's training run; of a version that another tool registered it is less.
+
+    Args:
+        store: The store.
+        run: The run, None where there is none.
+        dataset: The dataset that the version is evaluated on.
+        names: Names of the metrics to return.
+    """
+    if run is None:
+        return RecordedTraining(_facts(None, dataset), {}, None)
+    curves = recorded_curves(store, run.info.run_id, run.data.metrics, names)
+    return RecordedTraining(_facts(run, dataset), curves, recorded_best_epoch(run))
+
+
+def _facts(run: Run | None, dataset: Manifest) -> dict[str, str]:
     run_tags, params = (run.data.tags, run.data.params) if run else ({}, {})
     known = {
         "Recipe": run_tags.get(RECIPE),
@@ -97,12 +140,11 @@ def version_facts(store: Store, version: Version, dataset: Manifest) -> dict[str
     return {name: value for name, value in known.items() if value}
 
 
-def _log_metrics(store: Store, run_id: str, model_id: str | None, evaluation: Evaluation) -> None:
+def _log_metrics(store: Store, run: Run, model_id: str | None, evaluation: Evaluation) -> None:
     """Log the candidate's metrics for its run and its logged model, unless these values were logged last.
 
     They are at step 0, by which MLflow draws bars that compare runs instead of curves.
     """
-    run = get_run(store, run_id)
     metrics = evaluation.candidate.metrics()
     if metrics.items() <= run.data.metrics.items():
         return
@@ -114,7 +156,7 @@ def _log_metrics(store: Store, run_id: str, model_id: str | None, evaluation: Ev
     }
     with translated_errors(store.uri):
         store.client.log_batch(
-            run_id, [Metric(name, value, milliseconds, step=0, **where) for name, value in metrics.items()]
+            run.info.run_id, [Metric(name, value, milliseconds, step=0, **where) for name, value in metrics.items()]
         )
 
 

@@ -1,11 +1,10 @@
 """Names of metrics in MLflow: their sections, by which its pages group them."""
 
 import sys
-from collections.abc import Iterable
+from collections.abc import Container, Iterable
 
 from mlflow.entities import Run
 
-from tracking.runs import get_run
 from tracking.store import Store, translated_errors
 
 # of each epoch; what is in neither of the first two was measured on the epoch's own images
@@ -31,12 +30,19 @@ def recorded_best_epoch(run: Run) -> int | None:
     return None if best is None else int(best)
 
 
-def recorded_curves(store: Store, run_id: str, names: Iterable[str]) -> dict[str, dict[int, float]]:
+def recorded_curves(
+    store: Store, run_id: str, recorded: Container[str], names: Iterable[str]
+) -> dict[str, dict[int, float]]:
     """Return those metrics of the epochs that a run has, each by its steps, without values that are not finite.
 
     MLflow's databases hold the largest number in the place of infinity.
+
+    Args:
+        store: The store.
+        run_id: The run.
+        recorded: Names of the metrics that it has in MLflow.
+        names: Names of the metrics to return, without their sections.
     """
-    recorded = get_run(store, run_id).data.metrics.keys()
     with translated_errors(store.uri):
         return {
             name: {

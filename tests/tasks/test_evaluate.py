@@ -177,17 +177,18 @@ def test_too_few_images_are_refused(in_service, pipeline):
     [
         (
             "challenger",
-            "has no alias challenger; expected the number of a version (the newest is 4), or an alias that one has.",
+            "has no alias challenger; expected the number of a version (the newest in STORE is 4), or an alias that "
+            "one has.",
         ),
-        (7, "has no version 7; expected the number of a version."),
-        ("7", "has no version 7; expected the number of a version."),
+        (7, "has no version 7; expected the number of a version (the newest in STORE is 4)."),
+        ("7", "has no version 7; expected the number of a version (the newest in STORE is 4)."),
     ],
 )
 def test_versions_that_are_not_there_are_named(in_service, name, sentence):
-    """An unknown alias or number is one sentence."""
+    """An unknown alias or number is one sentence, which names the store: it may be the wrong one."""
     with pytest.raises(ModelError) as refusal:
         in_service.evaluate(name)
-    assert str(refusal.value) == f"The model {MODEL_NAME} {sentence}"
+    assert str(refusal.value) == f"The model {MODEL_NAME} {sentence.replace('STORE', in_service.context.store.uri)}"
 
 
 def test_with_no_model_at_all_the_alias_is_missing(registry):
