@@ -1,22 +1,29 @@
 """A training run as an MLflow run: created or found, described, and ended."""
 
+import getpass
 import json
 import logging
 import platform
 import re
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Literal
 
-from mlflow.entities import Dataset, DatasetInput, InputTag, Param, Run, ViewType
+from mlflow.entities import Dataset, DatasetInput, InputTag, Param, Run, SourceType, ViewType
 from mlflow.exceptions import MlflowException
 from mlflow.system_metrics.system_metrics_monitor import SystemMetricsMonitor
 from mlflow.types import ColSpec, DataType, Schema
 from mlflow.types.schema import Array
 from mlflow.utils.git_utils import get_git_commit
-from mlflow.utils.mlflow_tags import MLFLOW_GIT_COMMIT, MLFLOW_RUN_NOTE
+from mlflow.utils.mlflow_tags import (
+    MLFLOW_GIT_COMMIT,
+    MLFLOW_RUN_NOTE,
+    MLFLOW_SOURCE_NAME,
+    MLFLOW_SOURCE_TYPE,
+    MLFLOW_USER,
+)
 
 from dcgan.data.dataset import Manifest, SplitManifest
 from dcgan.errors import TrackingError, UnavailableError
@@ -95,7 +102,7 @@ def create_run(store: Store, configuration: Configuration, dataset: Manifest, mo
         tags.CODE_DIGEST: code_digest(),
         tags.HOST: platform.node(),
         **{f"dcgan.{name}": value for name, value in environment().items()},
-        **({MLFLOW_GIT_COMMIT: commit} if (commit := get_git_commit(str(LIBRARY))) else {}),
+        **origin(),
         **more_tags,
     }
     trial = f"-trial{more_tags[tags.TRIAL]}" if tags.TRIAL in more_tags else ""
@@ -107,6 +114,23 @@ def create_run(store: Store, configuration: Configuration, dataset: Manifest, mo
             lambda matching: [run.info.run_id for run in client.search_runs([experiment], matching)],
             client.delete_run,
         )
+
+
+def origin() -> dict[str, str]:
+    """Return the tags by which MLflow's pages show who made a run, and of what code."""
+    found = {
+        MLFLOW_USER: _user(),
+        MLFLOW_SOURCE_NAME: "dcgan",
+        MLFLOW_SOURCE_TYPE: SourceType.to_string(SourceType.LOCAL),
+        MLFLOW_GIT_COMMIT: get_git_commit(str(LIBRARY)),
+    }
+    return {name: value for name, value in found.items() if value}
+
+
+def _user() -> str | None:
+    with suppress(KeyError, OSError):  # a container may run for a user that it has no name for
+        return getpass.getuser()
+    return None
 
 
 def describe_run(store: Store, run_id: str, configuration: Configuration, dataset: Manifest) -> None:

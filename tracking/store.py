@@ -13,12 +13,12 @@ import httpx
 import mlflow
 from google.protobuf.json_format import ParseError
 from mlflow import MlflowClient
-from mlflow.exceptions import MlflowException
+from mlflow.exceptions import MlflowException, RestException
 from mlflow.utils.credentials import get_default_host_creds
 from mlflow.utils.rest_utils import http_request
 from sqlalchemy import create_engine
 from sqlalchemy.engine import make_url
-from sqlalchemy.exc import SQLAlchemyError
+from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 from sqlalchemy.pool import NullPool
 
 from dcgan.errors import ConfigurationError, TrackingError, UnavailableError, mask_credentials
@@ -32,6 +32,7 @@ SCHEMES = ("http", "https", "sqlite", "postgresql", "mysql", "mssql")  # MLflow'
 
 for _name in ("alembic", "mlflow"):  # 60 lines while a database is created
     logging.getLogger(_name).setLevel(logging.WARNING)
+logging.getLogger("mlflow.store.db.utils").setLevel(logging.CRITICAL)  # tracebacks of what our sentences say
 
 
 class Store:
@@ -86,14 +87,18 @@ class Store:
         return f"{mask_credentials(self.uri).rstrip('/')}/#"
 
     def _experiment(self) -> str:
-        experiment = self.client.get_experiment_by_name(EXPERIMENT)
+        other = f"The server {mask_credentials(self.uri)} does not answer as MLflow does; expected an MLflow server."
+        try:
+            experiment = self.client.get_experiment_by_name(EXPERIMENT)
+        except RestException as error:
+            if "error_code" in error.json:
+                raise
+            raise TrackingError(other) from None  # such as Prefect's 404
         if experiment is None:
             self._create_experiment()
             experiment = self.client.get_experiment_by_name(EXPERIMENT)
         if not experiment.experiment_id:
-            raise TrackingError(
-                f"The server {mask_credentials(self.uri)} does not answer as MLflow does; expected an MLflow server."
-            )
+            raise TrackingError(other)
         if self.uri.startswith("http") and not _is_here(experiment.artifact_location):
             raise TrackingError(
                 f"The server {mask_credentials(self.uri)} keeps its artifacts in {experiment.artifact_location}, a "
@@ -140,9 +145,7 @@ def translated_errors(uri: str) -> Iterator[None]:
         if reason := _connection_failure(error):
             raise UnavailableError(f"The MLflow server {mask_credentials(uri)} does not answer ({reason}).") from error
         kind = UnavailableError if not _is_sqlite(uri) and _is_servers_fault(error) else TrackingError
-        raise kind(
-            f"The MLflow store {mask_credentials(uri)} failed: {mask_credentials(first_line(error))}."
-        ) from error
+        raise kind(f"The MLflow store {mask_credentials(uri)} failed: {mask_credentials(_reason(error))}.") from error
 
 
 @contextmanager
@@ -170,13 +173,27 @@ def _is_here(location: str) -> bool:
     return parts.scheme != "file" or Path(unquote(parts.path)).parent.is_dir()
 
 
-def _connection_failure(error: BaseException) -> str | None:
-    """Return why a server could not be reached, from the causes of MLflow's exception; None for other errors."""
+def _reason(error: BaseException) -> str:
+    """Return why the store failed: what the database's driver says, where SQLAlchemy has put words of its own first."""
+    for cause in _causes(error):
+        if isinstance(cause, DBAPIError) and cause.orig:
+            return first_line(cause.orig)
+    return first_line(error)
+
+
+def _causes(error: BaseException) -> Iterator[BaseException]:
+    """Yield an exception and those that led to it."""
     cause: BaseException | None = error
     while cause:
+        yield cause
+        cause = cause.__cause__ or cause.__context__
+
+
+def _connection_failure(error: BaseException) -> str | None:
+    """Return why a server could not be reached, from the causes of MLflow's exception; None for other errors."""
+    for cause in _causes(error):
         if isinstance(cause, ConnectionError | TimeoutError | socket.gaierror):
             return cause.strerror or str(cause)
-        cause = cause.__cause__ or cause.__context__
     return None
 
 

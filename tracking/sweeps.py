@@ -209,7 +209,7 @@ def open_sweep_run(store: Store, plan: SweepPlan, more_tags: Mapping[str, str]) 
             run_id = str(found[0].info.run_id)
             runs.reopen_run(store, run_id, more_tags)
         else:
-            tags = {SWEEP: plan.title, **more_tags}
+            tags = {SWEEP: plan.title, **runs.origin(), **more_tags}
             run_id = create_once(
                 lambda token: str(client.create_run(experiment, tags=tags | token, run_name=plan.title).info.run_id),
                 lambda matching: [run.info.run_id for run in client.search_runs([experiment], matching)],
@@ -241,7 +241,7 @@ def trial_runs(store: Store, sweep_run_id: str) -> dict[int, TrialRun]:
 
 def distances_by_epoch(store: Store, run: TrialRun) -> dict[int, float]:
     """Return the Fréchet distance of each epoch of a trial that was evaluated."""
-    return recorded_curves(store, run.run_id, [SELECTION_METRIC]).get(SELECTION_METRIC, {})
+    return recorded_curves(store, run.run_id, run.metrics, [SELECTION_METRIC]).get(SELECTION_METRIC, {})
 
 
 def record_sweep(store: Store, run_id: str, folder: Path, finished: int, best: float | None) -> None:

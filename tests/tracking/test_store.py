@@ -15,12 +15,13 @@ from dcgan.training.checkpoint import load_checkpoint
 from tasks.context import open_context
 from tasks.settings import Settings
 from tracking.epochs import EpochLog
+from tracking.runs import create_run, tag_run
 from tracking.tags import RECORDED_EPOCHS
 
 ROOT = Path(__file__).parents[2]
 OPEN_STORE = (
-    "import flows; from tasks.context import open_context; from tasks.settings import read_settings; "
-    "context = open_context(read_settings())"
+    "import flows; from tasks.context import open_context; from tasks.settings import Settings; "
+    "context = open_context(Settings.read())"
 )
 
 
@@ -44,6 +45,18 @@ def test_an_sqlite_database_of_any_name_is_created(state, tmp_path, address):
     assert store.client.get_experiment(store.experiment_id).name == "dcgan"
     assert sorted(path.name for path in tmp_path.glob("*mlflow*") if path.suffix in ("", ".db")) == [Path(address).name]
     assert (tmp_path / ".partial-1").exists()
+
+
+def test_a_database_that_cannot_be_written_is_one_sentence(pipeline, state, caplog):
+    """The sentence has what SQLite says, not SQLAlchemy's remark before it, and MLflow logs no traceback."""
+    store, dataset = pipeline.open().store, pipeline.prepare()
+    run_id = create_run(store, pipeline.configuration(dataset), dataset.manifest, {})
+    (state / "mlflow.db").unlink()
+    caplog.clear()
+    with pytest.raises(TrackingError) as refusal:
+        tag_run(store, run_id, {"x": "1"})
+    assert str(refusal.value) == f"The MLflow store {store.uri} failed: attempt to write a readonly database."
+    assert caplog.records == []
 
 
 def test_a_server_is_trusted_by_mlflows_own_settings(tls_web, state, monkeypatch):
@@ -75,18 +88,24 @@ def test_a_store_of_unknown_kind_is_refused(state):
 
 
 @pytest.mark.parametrize(
-    ("body", "sentence"),
+    ("body", "status", "sentence"),
     [
-        (b"<html>", r"The MLflow store {url} failed: .*not in a valid JSON format"),
-        (b"[1]", r"The MLflow store {url} failed: .*not in a valid JSON format"),
-        (b"{}", r"The server {url} does not answer as MLflow does; expected an MLflow server\."),
-        (b'{"experiment": 3}', r"The MLflow server {url} gives an answer that is not from MLflow: .*experiment"),
+        (b"<html>", "200 OK", r"The MLflow store {url} failed: .*not in a valid JSON format"),
+        (b"[1]", "200 OK", r"The MLflow store {url} failed: .*not in a valid JSON format"),
+        (b"{}", "200 OK", r"The server {url} does not answer as MLflow does; expected an MLflow server\."),
+        # that of Prefect
+        (b'{"detail": "Not Found"}', "404 Not Found", r"The server {url} does not answer as MLflow does; expected an"),
+        (
+            b'{"experiment": 3}',
+            "200 OK",
+            r"The MLflow server {url} gives an answer that is not from MLflow: .*experiment",
+        ),
     ],
 )
-def test_a_server_that_is_not_mlflows_is_one_sentence(web, state, body, sentence):
+def test_a_server_that_is_not_mlflows_is_one_sentence(web, state, body, status, sentence):
     """Whatever it answers is one sentence."""
     web.answer("/health", web.respond(b"OK"))
-    web.answer("/api/2.0/mlflow/experiments/get-by-name?experiment_name=dcgan", web.respond(body))
+    web.answer("/api/2.0/mlflow/experiments/get-by-name?experiment_name=dcgan", web.respond(body, status))
     with pytest.raises(TrackingError, match=f"^{sentence.format(url=web.address)}"):
         open_context(Settings(DCGAN_STATE=state, MLFLOW_TRACKING_URI=web.address))
 
