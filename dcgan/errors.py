@@ -46,7 +46,7 @@ class ConfigurationError(DcganError):
 
 
 class SweepError(DcganError):
-    """No trial of a sweep finished, or its record cannot be used."""
+    """No trial of a sweep finished, Prefect refuses one, or the sweep's record cannot be used."""
 
 
 class LeaseLostError(DcganError):

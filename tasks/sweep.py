@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
+from textwrap import shorten
 from typing import Any, cast
 from uuid import UUID
 
@@ -39,6 +40,7 @@ logger = logging.getLogger("dcgan.sweep")
 
 POLL_SECONDS = 5.0
 OUTAGE_SECONDS = 600.0
+SHOWN_CHARACTERS = 300  # of an answer of Prefect's server
 CRASHED_SECONDS = 120.0  # after which nobody starts a crashed flow run again
 
 
@@ -156,6 +158,9 @@ class OnWorkers:
         """Start a trial's flow run, or find the one that an interrupted sweep started; return whether it has ended.
 
         A server that does not answer is asked again later: the flow runs continue without the sweep.
+
+        Raises:
+            SweepError: The server refuses the request.
         """
         try:
             with get_client(sync_client=True) as client:
@@ -163,6 +168,11 @@ class OnWorkers:
                 self._started[trial.number] = flow_run
                 return _is_over(client.read_flow_run(flow_run.id))
         except (httpx.TransportError, httpx.HTTPStatusError) as error:
+            if isinstance(error, httpx.HTTPStatusError) and _is_refusal(error.response):
+                answer = shorten(error.response.text, SHOWN_CHARACTERS)
+                raise SweepError(
+                    f"Prefect's server refuses trial {trial.number} with HTTP {error.response.status_code}: {answer}"
+                ) from None
             logger.warning("Prefect's server does not answer about trial %d, which continues: %s", trial.number, error)
             return False
         except ObjectNotFound:
@@ -204,6 +214,14 @@ class OnWorkers:
             timeout=0,
         )
         return cast(FlowRun, created)  # in synchronous code it is not a coroutine
+
+
+def _is_refusal(response: httpx.Response) -> bool:
+    """Return whether a server will answer the same request in the same way again."""
+    return response.is_client_error and response.status_code not in (
+        httpx.codes.REQUEST_TIMEOUT,
+        httpx.codes.TOO_MANY_REQUESTS,
+    )
 
 
 def _is_over(flow_run: FlowRun) -> bool:
