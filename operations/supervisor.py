@@ -81,6 +81,8 @@ class Service:
 
     def session(self) -> list[psutil.Process]:
         """Return every process of its session, also those that it left behind when it died."""
+        if self.process.poll() is not None and psutil.pid_exists(self.process.pid):
+            return []  # the number is another process's by now, which it only becomes when the session is empty
         return [process for process in psutil.process_iter() if _session_of(process.pid) == self.process.pid]
 
     def children(self) -> list[psutil.Process]:

@@ -2,6 +2,7 @@
 
 import os
 import signal
+import subprocess
 import sys
 import time
 from collections.abc import Iterator
@@ -151,6 +152,45 @@ def test_orphans_are_stopped_too(supervisor: Supervisor) -> None:
     assert service.session() == []
 
 
+def test_a_process_that_has_the_number_of_an_ended_job_is_left_alone(supervisor: Supervisor) -> None:
+    """The system gives numbers again; who has that of a job that ended hours ago is a stranger."""
+    job = supervisor.start("job", [sys.executable, "-c", ""], os.environ, Role.JOB)
+    job.process.wait()
+    stranger = subprocess.Popen([sys.executable, "-c", SLEEP], stdout=subprocess.DEVNULL, start_new_session=True)
+    try:
+        job.process.pid = stranger.pid
+        supervisor.stop()
+        assert stranger.poll() is None
+    finally:
+        stranger.kill()
+        stranger.wait()
+
+
+def test_a_process_that_keeps_ending_waits_longer(
+    supervisor: Supervisor, stop: Event, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The delay doubles up to a limit, and begins anew for a process that has lived long enough."""
+    monkeypatch.setattr("operations.supervisor.FIRST_DELAY_SECONDS", 0.07)
+    monkeypatch.setattr("operations.supervisor.LAST_DELAY_SECONDS", 0.3)
+    service = supervisor.start("service", [sys.executable, "-c", ""], os.environ, restart=True)
+    service.delay_seconds = 0.05
+    watching = Thread(target=supervisor.watch)
+    watching.start()
+    try:
+        seen = [0.05]
+        for expected, stable_seconds in ((0.3, 1000), (0.07, 0)):
+            monkeypatch.setattr("operations.supervisor.STABLE_SECONDS", stable_seconds)
+            deadline = time.monotonic() + 30
+            while seen[-1] != expected and time.monotonic() < deadline:
+                if service.delay_seconds != seen[-1]:
+                    seen.append(service.delay_seconds)
+                time.sleep(0.005)
+    finally:
+        stop.set()
+        watching.join()
+    assert seen == [0.05, 0.1, 0.2, 0.3, 0.07]
+
+
 def test_a_process_that_ignores_sigterm_is_killed(tmp_path: Path, stop: Event) -> None:
     """SIGKILL comes when the grace time is over."""
     supervisor = Supervisor(tmp_path, stop, grace_seconds=0.5)
@@ -168,6 +208,15 @@ def test_workers_end_before_servers(supervisor: Supervisor, tmp_path: Path) -> N
     supervisor.stop()
     assert saved.stat().st_mtime_ns < reported.stat().st_mtime_ns
     assert worker.session() == server.session() == []
+
+
+def test_servers_end_before_stores(supervisor: Supervisor, tmp_path: Path) -> None:
+    """What a server still writes at its end finds its database."""
+    stored, served = tmp_path / "stored", tmp_path / "served"
+    start(supervisor, FLOW_RUN, str(stored), role=Role.STORE)
+    start(supervisor, FLOW_RUN, str(served))
+    supervisor.stop()
+    assert served.stat().st_mtime_ns < stored.stat().st_mtime_ns
 
 
 def test_flow_runs_of_a_worker_that_died_are_stopped(supervisor: Supervisor, tmp_path: Path) -> None:
