@@ -26,7 +26,8 @@ COPY . .
 RUN .venv/bin/python -m pip install --no-cache-dir --disable-pip-version-check --no-deps --no-build-isolation --no-index \
       --editable . \
     && .venv/bin/python -m compileall -q dcgan flows operations tasks tracking \
-    && .venv/bin/python -m operations.make_templates
+    && .venv/bin/python -m operations.make_templates \
+    && rm --recursive .state
 
 # No telemetry, no pickles from a registry, and nothing written outside /state and /tmp.
 ENV PATH=/app/.venv/bin:$PATH \

@@ -5,6 +5,8 @@
 
 .DEFAULT_GOAL := help
 .SUFFIXES:
+# two of these installations must not change one .venv at once
+.NOTPARALLEL:
 .PHONY: help setup train test test-slow test-e2e test-long test-browser test-stack test-docker image check fix docs bench gpu-check licenses audit chaos ui stack deploy env lock clean
 
 VENV := .venv

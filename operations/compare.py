@@ -9,7 +9,7 @@ from pathlib import Path
 from dcgan.errors import ConfigurationError
 from dcgan.files import atomic_file, expanded, require_writable
 from operations.command import print_line, run_operation
-from tasks.settings import quiet_imports, read_settings
+from tasks.settings import Settings, quiet_imports
 
 with quiet_imports():
     from dcgan.report.comparison import render_comparison
@@ -30,7 +30,7 @@ def compare(names: Sequence[str], output: Path | None) -> Path:
         ConfigurationError: Two names are those of the same run, or the file cannot be written.
         TrackingError: A name is that of no run or of several, or MLflow does not answer.
     """
-    context = open_context(read_settings())
+    context = open_context(Settings.read())
     found: dict[str, str] = {}
     for name in names:
         run_id = find_run(context.store, name)

@@ -240,9 +240,10 @@ def main(arguments: list[str]) -> int:
     options = parser.parse_args(arguments)
 
     def body() -> None:
-        settings = ServerSettings()
+        settings = ServerSettings.read()
         without_worker = deploy(settings, options.notify, options.pool)
-        print_line(f"Deployed to {settings.prefect.url}; `prefect deployment ls` lists the deployments.")
+        pools = f"the pool {options.pool.name}" if options.pool else f"the pools {' and '.join(POOLS)}"
+        print_line(f"Deployed to {settings.prefect.url}, all of it for {pools}; `prefect deployment ls` lists it.")
         for name in without_worker:
             print_line(f"No worker of the pool {name} is online; its flow runs wait until one is started.")
 

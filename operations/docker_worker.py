@@ -27,7 +27,7 @@ class JobConfiguration(DockerWorkerJobConfiguration):
     """What a container gets: Prefect's settings, MLflow's address and passwords, and the variables of its pool."""
 
     def _base_environment(self) -> dict[str, str]:
-        return {**super()._base_environment(), **client_environment(ServerSettings())}
+        return {**super()._base_environment(), **client_environment(ServerSettings.read())}
 
 
 with warnings.catch_warnings():

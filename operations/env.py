@@ -36,7 +36,7 @@ def exports(settings: ServerSettings) -> list[str]:
 def main(arguments: list[str]) -> int:
     """Print the exports; return the exit code."""
     ArgumentParser(prog="dcgan env", description=__doc__).parse_args(arguments)
-    return run_operation(lambda: print_line("\n".join(exports(ServerSettings()))))
+    return run_operation(lambda: print_line("\n".join(exports(ServerSettings.read()))))
 
 
 if __name__ == "__main__":

@@ -7,7 +7,7 @@ from pathlib import Path
 from dcgan.errors import ConfigurationError
 from dcgan.files import expanded
 from operations.command import print_line, run_operation
-from tasks.settings import quiet_imports, read_settings
+from tasks.settings import Settings, quiet_imports
 
 with quiet_imports():
     from dcgan.export import ONNX_FILE, export_generator
@@ -24,7 +24,7 @@ def export(version: str, out: Path) -> None:
     """
     if out.exists():
         raise ConfigurationError(f"{out}: exists already; expected the name of a new folder.")
-    store = open_context(read_settings()).store
+    store = open_context(Settings.read()).store
     found = resolve(store, version)
     export_generator(load_network(store, found), out)
     print_line(f"Version {found.number} is a SavedModel in {out}, and an ONNX file in {out / ONNX_FILE}.")

@@ -32,12 +32,12 @@ from prefect.settings import (
 )
 
 from dcgan.errors import ConfigurationError, mask_credentials
-from dcgan.files import exclusive_lock
 
 START_SECONDS = 180.0
 POLL_SECONDS = 0.1
 PROBE_SECONDS = 5.0
 DRAIN_SECONDS = 10.0
+REFUSED = (httpx.codes.UNAUTHORIZED, httpx.codes.FORBIDDEN)
 
 
 @contextmanager
@@ -82,9 +82,12 @@ def _require_answer(url: str) -> None:
                 client.api_version()
     except httpx.HTTPStatusError as error:
         status = error.response.status_code
-        if status in (httpx.codes.UNAUTHORIZED, httpx.codes.FORBIDDEN):
+        if status in REFUSED:
+            raise ConfigurationError(refused_password(url)) from None
+        if status == httpx.codes.NOT_FOUND and not url.rstrip("/").endswith("/api"):
             raise ConfigurationError(
-                f"The Prefect API {shown} refuses PREFECT_API_AUTH_STRING; expected USER:PASSWORD of that server."
+                f"The setting PREFECT_API_URL is {shown!r}, where there is no API of Prefect; expected the address of "
+                "one, such as http://HOST:PORT/api."
             ) from None
         raise ConfigurationError(f"The Prefect API {shown} answers with HTTP {status}; {expected}") from None
     except ValueError:
@@ -94,31 +97,36 @@ def _require_answer(url: str) -> None:
         raise ConfigurationError(f"The Prefect API {shown} does not answer ({reason}); {expected}") from None
 
 
+def refused_password(url: str) -> str:
+    """Return what to say where a Prefect API refuses this user."""
+    shown = mask_credentials(url)
+    return f"The Prefect API {shown} refuses PREFECT_API_AUTH_STRING; expected USER:PASSWORD of that server."
+
+
 @contextmanager
 def _private_server(meanwhile: Callable[[], object]) -> Iterator[tuple[str, str]]:
     """Yield the URL of a private server and its password, which it gets in its environment."""
     password = f"dcgan:{secrets.token_urlsafe(32)}"
     with ExitStack() as stack:
-        with exclusive_lock(PREFECT_HOME.value() / "server.lock"):  # two processes must not create one database at once
-            with socket.create_server(("127.0.0.1", 0)) as listener:
-                origin = f"http://127.0.0.1:{listener.getsockname()[1]}"
-                process = subprocess.Popen(  # noqa: S603 - a module of this package
-                    [sys.executable, "-m", "operations.serve_prefect", "--descriptor", str(listener.fileno())],
-                    env={
-                        **os.environ,
-                        "PREFECT_SERVER_API_AUTH_STRING": password,
-                        # what `make deploy` created acts on the servers of `make ui`; this one ends with its command
-                        "PREFECT_SERVER_SERVICES_TRIGGERS_ENABLED": "false",
-                        "PREFECT_SERVER_API_CORS_ALLOWED_ORIGINS": origin,  # by default everybody's
-                    },
-                    pass_fds=[listener.fileno()],
-                    stdin=subprocess.PIPE,
-                    start_new_session=True,
-                )
-            url = f"{origin}/api"
-            stack.callback(process.communicate)  # closes the pipe, which ends the server
-            meanwhile()
-            _wait_until_ready(url, process)
+        with socket.create_server(("127.0.0.1", 0)) as listener:
+            origin = f"http://127.0.0.1:{listener.getsockname()[1]}"
+            process = subprocess.Popen(  # noqa: S603 - a module of this package
+                [sys.executable, "-m", "operations.serve_prefect", "--descriptor", str(listener.fileno())],
+                env={
+                    **os.environ,
+                    "PREFECT_SERVER_API_AUTH_STRING": password,
+                    # what `make deploy` created acts on the servers of `make ui`; this one ends with its command
+                    "PREFECT_SERVER_SERVICES_TRIGGERS_ENABLED": "false",
+                    "PREFECT_SERVER_API_CORS_ALLOWED_ORIGINS": origin,  # by default everybody's
+                },
+                pass_fds=[listener.fileno()],
+                stdin=subprocess.PIPE,
+                start_new_session=True,
+            )
+        url = f"{origin}/api"
+        stack.callback(process.communicate)  # closes the pipe, which ends the server
+        meanwhile()
+        _wait_until_ready(url, process)
         yield url, password
 
 

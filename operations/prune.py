@@ -21,7 +21,7 @@ from dcgan.training.run_folder import RunFolder
 from operations.command import print_line, run_operation
 from tasks.context import Context, open_context
 from tasks.download import read_record
-from tasks.settings import Settings, read_settings
+from tasks.settings import Settings
 from tracking.lease import Holder, Lease
 from tracking.retention import (
     RecordedRun,
@@ -253,7 +253,7 @@ def main(arguments: list[str]) -> int:
     options = parser.parse_args(arguments)
 
     def body() -> bool:
-        return prune(open_context(read_settings()), delete=options.delete, older_than_days=options.older_than)
+        return prune(open_context(Settings.read()), delete=options.delete, older_than_days=options.older_than)
 
     return run_operation(body, "The same command removes the rest.")
 

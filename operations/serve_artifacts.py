@@ -43,7 +43,7 @@ def serve_artifacts(settings: ServerSettings) -> str:
 def main(arguments: list[str]) -> int:
     """Put the artifacts behind the server; return the exit code."""
     ArgumentParser(prog="dcgan serve-artifacts", description=__doc__).parse_args(arguments)
-    return run_operation(lambda: print_line(serve_artifacts(ServerSettings())))
+    return run_operation(lambda: print_line(serve_artifacts(ServerSettings.read())))
 
 
 if __name__ == "__main__":

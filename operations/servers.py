@@ -194,10 +194,10 @@ class ServerSettings(Settings):
         return (self.mlflow_uri or "").startswith(("http://", "https://"))
 
     def _address(self, url: str, variable: str) -> Address:
-        parts = urlsplit(url)
         try:
+            parts = urlsplit(url)
             usable = parts.scheme in ("http", "https") and parts.hostname and parts.port != 0
-        except ValueError:  # the port is not a number up to 65535
+        except ValueError:  # such as a port that is not a number up to 65535
             usable = False
         if not usable:
             raise ConfigurationError(

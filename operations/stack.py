@@ -529,7 +529,7 @@ def main(arguments: list[str]) -> int:
     ArgumentParser(prog="dcgan stack", description=(__doc__ or "").splitlines()[0]).parse_args(arguments)
 
     def body() -> None:
-        settings = ServerSettings()
+        settings = ServerSettings.read()
         with supervised(settings.logs / "stack") as supervisor:
             stack = build_stack(settings)
             write_files(stack)

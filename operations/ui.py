@@ -85,7 +85,7 @@ def main(arguments: list[str]) -> int:
     ArgumentParser(prog="dcgan ui", description=__doc__).parse_args(arguments)
 
     def body() -> None:
-        settings = ServerSettings()
+        settings = ServerSettings.read()
         with supervised(settings.logs) as supervisor:
             require_passwords(settings)
             require_reachable_artifacts(settings)

@@ -19,6 +19,7 @@ from prefect.workers.process import ProcessWorker
 
 from dcgan.errors import ConfigurationError
 from operations.command import DONE, FAILED, run_operation
+from operations.prefect_server import REFUSED, refused_password
 from operations.servers import POOLS, Address, local_url
 from operations.supervisor import GRACE_SECONDS, POLL_SECONDS, stop_signals
 from tasks.settings import CHECKOUT
@@ -147,8 +148,10 @@ def require_pool(pool: str) -> None:
             existing = [found.name for found in client.read_work_pools()]
     except httpx.InvalidURL as error:
         raise ConfigurationError(f"The setting PREFECT_API_URL is not an address: {error}.") from None
-    except (httpx.HTTPError, ValueError):  # Prefect's worker waits for its server, and says so
-        return
+    except (httpx.HTTPError, ValueError) as error:
+        if isinstance(error, httpx.HTTPStatusError) and error.response.status_code in REFUSED:
+            raise ConfigurationError(refused_password(PREFECT_API_URL.value())) from None
+        return  # Prefect's worker waits for its server, and says so
     if pool not in (*existing, *POOLS):
         raise ConfigurationError(
             f"Prefect's server has no work pool {pool}; expected one of {', '.join(sorted({*existing, *POOLS}))}, or "

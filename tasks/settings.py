@@ -6,6 +6,8 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from types import TracebackType
+from typing import Self
 from urllib.parse import unquote
 from urllib.request import getproxies_environment
 
@@ -58,6 +60,20 @@ class Settings(BaseSettings):
         if not str(value).isdecimal() or int(str(value)) < 1:
             raise ValueError(f"{value!r} is not a number of checkpoints; expected one from 1, or all")
         return int(str(value))
+
+    @classmethod
+    def read(cls) -> Self:
+        """Return the settings that the environment gives.
+
+        Raises:
+            ConfigurationError: An environment variable is unusable.
+        """
+        try:
+            return cls()
+        except ValidationError as error:
+            first = error.errors()[0]
+            reason = first.get("ctx", {}).get("error", first["msg"])
+            raise ConfigurationError(f"The setting {first['loc'][0]} is unusable: {reason}.") from None
 
     @property
     def root(self) -> Path:
@@ -119,20 +135,6 @@ class Settings(BaseSettings):
         return self.root / "mlartifacts"
 
 
-def read_settings() -> Settings:
-    """Return the settings that the environment gives.
-
-    Raises:
-        ConfigurationError: An environment variable is unusable.
-    """
-    try:
-        return Settings()
-    except ValidationError as error:
-        first = error.errors()[0]
-        reason = first.get("ctx", {}).get("error", first["msg"])
-        raise ConfigurationError(f"The setting {first['loc'][0]} is unusable: {reason}.") from None
-
-
 def set_default_environment() -> None:
     """Set defaults for Prefect, MLflow and TensorFlow where the environment has no value of its own.
 
@@ -143,7 +145,7 @@ def set_default_environment() -> None:
         SystemExit: The state folder cannot be used; no command can begin, and there is no caller to catch an error.
     """
     try:
-        root = read_settings().root
+        root = Settings.read().root
     except ConfigurationError as error:
         sys.exit(f"error: {error}")
     try:
@@ -180,6 +182,22 @@ def set_default_environment() -> None:
     for name, value in defaults.items():
         os.environ.setdefault(name, value)
     _bypass_proxy_on_loopback()
+
+
+def interrupt_without_traceback() -> None:
+    """Let Ctrl-C end a program without a traceback also while its libraries are imported, which takes seconds.
+
+    Python then ends with the signal, which a shell shows as exit code 130.
+    """
+    others = sys.excepthook
+
+    def show(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
+        if issubclass(kind, KeyboardInterrupt):
+            sys.stderr.write("Interrupted.\n")
+        else:
+            others(kind, error, trace)
+
+    sys.excepthook = show
 
 
 @contextmanager

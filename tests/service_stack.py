@@ -1,6 +1,7 @@
 """Fixtures that run the service stack of `make ui` on free ports, as a user's terminal does."""
 
 import os
+import random
 import socket
 import subprocess
 import sys
@@ -15,15 +16,18 @@ import httpx
 import psutil
 import pytest
 
+from operations.stack import PORTS
+
 CHECKOUT = Path(__file__).resolve().parents[1]
 READY = "Ctrl-C stops everything."
 PATIENCE_SECONDS = 400
 
 
 def free_port() -> int:
-    """Return a loopback port that no program uses."""
-    with socket.create_server(("127.0.0.1", 0)) as probe:
-        return probe.getsockname()[1]
+    """Return a loopback port that no program uses, and that the system gives to no outgoing connection."""
+    while True:
+        with suppress(OSError), socket.create_server(("127.0.0.1", random.choice(PORTS))) as probe:  # noqa: S311 - not a secret
+            return probe.getsockname()[1]
 
 
 @dataclass(frozen=True)
@@ -140,10 +144,12 @@ def with_passwords(stack: ServiceStack) -> ServiceStack:
 def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServiceStack]:
     """Yield a service stack that has printed that everything runs."""
     stack = start_stack(tmp_path_factory.mktemp("stack") / "state")
-    read_until_ready(stack)
-    yield stack
-    stack.process.terminate()
-    stack.process.communicate(timeout=120)
+    try:
+        read_until_ready(stack)
+        yield stack
+    finally:
+        stack.process.terminate()
+        stack.process.communicate(timeout=120)
 
 
 def wait_until(what: str, ready: Callable[[], object]) -> Any:

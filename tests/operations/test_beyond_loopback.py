@@ -37,10 +37,12 @@ RUNS = "api/2.0/mlflow/runs/search"
 def protected(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServiceStack]:
     """Yield a service stack with passwords, which has printed that everything runs."""
     stack = start_stack(tmp_path_factory.mktemp("protected") / "state", ADDRESS, DCGAN_LISTEN=ADDRESS, **PASSWORDS)
-    read_until_ready(stack)
-    yield stack
-    stack.process.terminate()
-    stack.process.communicate(timeout=120)
+    try:
+        read_until_ready(stack)
+        yield stack
+    finally:
+        stack.process.terminate()
+        stack.process.communicate(timeout=120)
 
 
 @pytest.fixture(scope="module")

@@ -8,9 +8,11 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from prefect.settings import PREFECT_API_URL, temporary_settings
 
 from operations import deploy, env, ui, worker
 from tests.service_stack import CHECKOUT
+from tests.web import Web
 
 TELEMETRY_OFF = {
     "DO_NOT_TRACK": "1",
@@ -63,15 +65,50 @@ def test_unknown_arguments_are_refused(name: str, state: Path, capsys: pytest.Ca
 
 @pytest.mark.usefixtures("state")
 @pytest.mark.parametrize("name", ["ui", "deploy", "env"])
-def test_an_unusable_url_is_one_sentence(
-    name: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize(
+    ("setting", "value", "sentence"),
+    [
+        (
+            "PREFECT_API_URL",
+            "localhost:4200",
+            "The setting PREFECT_API_URL is 'localhost:4200'; expected an address like http://HOST:PORT.",
+        ),
+        (
+            "PREFECT_API_URL",
+            "http://[::1/api",
+            "The setting PREFECT_API_URL is 'http://[::1/api'; expected an address like http://HOST:PORT.",
+        ),
+        ("DCGAN_SERVE_ARTIFACTS", "maybe", "The setting DCGAN_SERVE_ARTIFACTS is unusable: Input should be a valid "),
+    ],
+)
+def test_an_unusable_setting_is_one_sentence(
+    name: str,
+    setting: str,
+    value: str,
+    sentence: str,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """The sentence names the setting, with exit code 1 and without a traceback."""
-    monkeypatch.setenv("PREFECT_API_URL", "localhost:4200")
+    monkeypatch.setenv(setting, value)
     assert COMMANDS[name]([]) == 1
-    assert capsys.readouterr() == (
-        "",
-        "error: The setting PREFECT_API_URL is 'localhost:4200'; expected an address like http://HOST:PORT.\n",
+    printed = capsys.readouterr()
+    (line,) = printed.err.splitlines()
+    assert printed.out == ""
+    assert line.startswith(f"error: {sentence}")
+
+
+@pytest.mark.usefixtures("no_process", "state")
+def test_a_worker_with_a_wrong_password_is_one_sentence(
+    web: Web, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It would not get in later either, so it does not wait."""
+    web.answer("/api/work_pools/filter", web.respond(b"{}", "401 Unauthorized"))
+    with temporary_settings({PREFECT_API_URL: f"{web.address}/api"}):
+        assert worker.main(["--pool", "cpu"]) == 1
+    assert capsys.readouterr().err == (
+        f"error: The Prefect API {web.address}/api refuses PREFECT_API_AUTH_STRING; expected USER:PASSWORD of that "
+        "server.\n"
     )
 
 

@@ -195,6 +195,20 @@ def test_a_server_that_refuses_is_reported_before_anything_begins(web: Web, stat
     assert len(web.asked) == 1
 
 
+def test_an_address_that_is_not_the_apis_is_named(web: Web) -> None:
+    """Without /api at its end there is a running server, whose page it is."""
+    with (
+        temporary_settings({PREFECT_API_URL: web.address}),
+        pytest.raises(ConfigurationError) as refusal,
+        prefect_server(),
+    ):
+        pass
+    assert str(refusal.value) == (
+        f"The setting PREFECT_API_URL is '{web.address}', where there is no API of Prefect; expected the address of "
+        "one, such as http://HOST:PORT/api."
+    )
+
+
 def test_a_server_is_trusted_by_prefects_own_settings(tls_web: tuple[Web, Path]) -> None:
     """A certificate that Prefect's client trusts is enough, and none other is."""
     web, certificate = tls_web

@@ -37,6 +37,19 @@ def client(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SyncPrefectClie
         yield client
 
 
+def test_an_automation_that_was_turned_off_stays_off(client: SyncPrefectClient) -> None:
+    """To deploy again updates the automations, and leaves that decision to whoever took it."""
+    (again,) = (each for each in read_automations() if "a crashed flow run" in each.name)
+    (before,) = client.read_automations_by_name(again.name)
+    try:
+        client.update_automation(before.id, again.model_copy(update={"enabled": False, "description": "Changed."}))
+        apply_automations(client, [again])
+        (after,) = client.read_automations_by_name(again.name)
+        assert (after.id, after.enabled, after.description) == (before.id, False, again.description)
+    finally:
+        client.update_automation(before.id, again)
+
+
 def start(client: SyncPrefectClient, *states: State) -> UUID:
     """Create a flow run of a deployment, and take it through these states."""
     deployment = client.read_deployment_by_name("dcgan/smoke")
