@@ -80,7 +80,6 @@ for _position, (_name, _command) in enumerate(COMMANDS.items()):
         default_parameter=Parameter(negative=(), converter=_as_typed),
     )
 app.register_install_completion_command(add_to_startup=False, help="Install shell completion.")
-app.meta.group_parameters = Group("Options of every flow", sort_key=9)
 
 
 @app.command(name="ui", group=OPERATIONS)
@@ -150,7 +149,7 @@ def _worker(
 
 
 @app.command(name="export", group=OPERATIONS)
-def _export(out: Path, *, version: str = "champion") -> NoReturn:
+def _export(out: Path, /, *, version: str = "champion") -> NoReturn:
     """Write a registered generator as a TensorFlow SavedModel and as an ONNX file.
 
     Args:
@@ -212,9 +211,7 @@ def _run(
     function, bound, _ = app.parse_args(tokens, exit_on_error=False, print_error=False)
     command = next((each for each in COMMANDS.values() if each.flow.fn is function), None)
     if command is None:
-        if function in (_ui, _stack, _deploy, _env, _worker, _export, _compare, _prune, _serve_artifacts) and (
-            summary or quiet or debug
-        ):
+        if _is_operation(tokens) and (summary or quiet or debug):
             _print_error(f"--summary, --quiet and --debug are options of the flows: {', '.join(COMMANDS)}.")
             return BAD_ARGUMENTS
         return int(function(*bound.args, **bound.kwargs) or DONE)
@@ -240,7 +237,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
             stream.reconfigure(errors="replace")
     tokens = list(sys.argv[1:] if arguments is None else arguments)
     try:
+        _require_text(tokens)
         tokens = with_recipe_files(tokens)
+        app.meta.group_parameters = Group("Options of every flow", sort_key=9, show=not _is_operation(tokens))
         return int(app.meta(tokens, exit_on_error=False, print_error=False, result_action="return_value") or DONE)
     except ConfigurationError as error:
         _print_error(str(error))
@@ -275,6 +274,23 @@ def run_command(body: Callable[[], object], *, quiet: bool = False, debug: bool 
         _print_error(_reason(error))
         return FAILED
     return DONE
+
+
+def _is_operation(tokens: Sequence[str]) -> bool:
+    return bool(tokens) and tokens[0] in app and tokens[0] not in COMMANDS and not tokens[0].startswith("-")
+
+
+def _require_text(tokens: Sequence[str]) -> None:
+    """Refuse what is not UTF-8, such as a file's name from another system: MLflow's and Prefect's stores take no other.
+
+    Raises:
+        ConfigurationError: An argument is something else.
+    """
+    for token in tokens:
+        try:
+            token.encode()
+        except UnicodeEncodeError:
+            raise ConfigurationError(f"The argument {token!r} is not UTF-8; expected text in that encoding.") from None
 
 
 def _load_libraries() -> None:

@@ -13,7 +13,7 @@ from dcgan.files import expanded
 from dcgan.generation import output_format
 from flows.parameters import Seed, Version
 from tasks.results import Generated
-from tasks.settings import quiet_imports, read_settings
+from tasks.settings import Settings, quiet_imports
 
 
 @flow(name="dcgan-generate", flow_run_name="generate-{count}-of-{version}")
@@ -38,7 +38,7 @@ def dcgan_generate(
         from tasks.generate import generate
         from tasks.prefect_ui import completed
 
-    generated = generate(open_context(read_settings()), version, count, seed, out)
+    generated = generate(open_context(Settings.read()), version, count, seed, out)
     return completed(generated, sentence(generated))
 
 

@@ -14,6 +14,8 @@ from dcgan.errors import ConfigurationError, invalid_value
 from dcgan.recipe import RECIPES, Recipe, require_hyperparameters
 from flows.parameters import Seed
 
+NOT_OF_A_RECIPE = ("seed", "source", "resume", "device", "promotion")  # but of the command
+
 if TYPE_CHECKING:
     Changes = dict[str, Any]
     Values = dict[str, list[Any]]
@@ -135,6 +137,12 @@ def _read_file(path: Path) -> tuple[str, Changes]:
         raise ConfigurationError(f"The recipe {path} {found}; expected base = one of {', '.join(RECIPES)}.")
     # TOML has no null
     given = {name: _or_null(value) if isinstance(value, str) else value for name, value in changes.items()}
+    if others := [name for name in NOT_OF_A_RECIPE if name in given]:
+        raise ConfigurationError(f"The recipe {path} has {others[0]}; expected it as the flag --{others[0]}.")
+    try:
+        require_hyperparameters(given)
+    except ConfigurationError as error:
+        raise ConfigurationError(f"{path}: {error}") from None
     return base, _validated(given, f"{path}: ")
 
 

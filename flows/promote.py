@@ -9,12 +9,12 @@ from prefect.runtime import flow_run
 from dcgan.errors import ConfigurationError
 from flows.parameters import Positive
 from tasks.results import Promotion
-from tasks.settings import quiet_imports, read_settings
+from tasks.settings import Settings, quiet_imports
 
 
 def _flow_run_name() -> str:
-    version = flow_run.parameters.get("version")
-    return "roll-back" if version is None else f"promote-{version}"
+    version, rollback = (flow_run.parameters.get(name) for name in ("version", "rollback"))
+    return "roll-back" if rollback else f"promote-{version}" if version else "promote"
 
 
 @flow(name="dcgan-promote", flow_run_name=_flow_run_name)
@@ -23,7 +23,7 @@ def dcgan_promote(*, version: Positive | None = None, rollback: bool = False, fo
 
     Args:
         version: Number of the version that becomes the champion.
-        rollback: Make the previous champion the champion again.
+        rollback: Make the previous champion the champion again, and the champion the previous one.
         force: Promote the version whatever its verdict is; this is recorded.
     """
     check(version, rollback=rollback, force=force)
@@ -32,7 +32,7 @@ def dcgan_promote(*, version: Positive | None = None, rollback: bool = False, fo
         from tasks.prefect_ui import completed
         from tasks.promote import promote_version, promotion_lock, roll_back
 
-    settings = read_settings()
+    settings = Settings.read()
     context = open_context(settings)
     with promotion_lock(settings):
         promotion = roll_back(context) if version is None else promote_version(context, version, force=force)
@@ -46,9 +46,9 @@ def check(version: int | None = None, *, rollback: bool = False, force: bool = F
         ConfigurationError: They are not a version or a rollback, or `force` goes with a rollback.
     """
     if (version is None) is not rollback:
-        raise ConfigurationError("Expected either --version with a number, or --rollback.")
+        raise ConfigurationError("Expected either the number of a version, or a rollback.")
     if force and rollback:
-        raise ConfigurationError("--force goes with --version; a rollback does not need it.")
+        raise ConfigurationError("Force goes with the number of a version; a rollback does not need it.")
 
 
 def show(promotion: Promotion) -> None:

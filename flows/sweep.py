@@ -14,9 +14,9 @@ from dcgan.recipe import DeviceChoice, RecipeName
 from dcgan.sweep import SweepPlan
 from flows import train
 from flows.hyperparameters import Changes, Grid, Hyperparameters, Ranges, Search, Seeds, Values
-from flows.parameters import Deployment, Positive, Source, SweepName
+from flows.parameters import Base, Deployment, Positive, Source, SweepName
 from tasks.results import PromotionMode, SweepSummary
-from tasks.settings import quiet_imports, read_settings
+from tasks.settings import Settings, quiet_imports
 
 
 def _flow_run_name() -> str:
@@ -27,7 +27,7 @@ def _flow_run_name() -> str:
 @flow(name="dcgan-sweep", flow_run_name=_flow_run_name)
 def dcgan_sweep(  # noqa: PLR0913 - one for each field of the form
     *,
-    recipe: RecipeName = "fast",
+    recipe: Base = "fast",
     epochs: Positive | None = None,
     hyperparameters: Hyperparameters = {},  # noqa: B006 - nothing changes it, and Prefect's form needs an object
     seeds: Seeds = [0],  # noqa: B006 - likewise
@@ -88,7 +88,7 @@ def dcgan_sweep(  # noqa: PLR0913 - one for each field of the form
 
     require_starts_left()
     runner = OnWorkers(deployment, early_stopping) if deployment else InThisProcess(train.dcgan)
-    context = open_context(read_settings())
+    context = open_context(Settings.read())
     parameters = {"recipe": recipe, "source": source, "device": device, "promotion": promotion}
     with sweep(context, plan, parameters) as this:
         summary = run_trials(this, runner, parallel)

@@ -12,9 +12,9 @@ from dcgan.errors import ConfigurationError, mask_credentials
 from dcgan.provenance import Configuration
 from dcgan.recipe import RECIPES, DeviceChoice, Recipe, RecipeName
 from flows.hyperparameters import Changes, Hyperparameters
-from flows.parameters import Positive, Resume, Seed, Source
+from flows.parameters import Base, Positive, Resume, Seed, Source
 from tasks.results import Links, Promotion, PromotionMode, Summary, Trained
-from tasks.settings import quiet_imports, read_settings
+from tasks.settings import Settings, quiet_imports
 from tracking.tags import EXPERIMENT, MODEL_NAME, TRIAL
 
 if TYPE_CHECKING:
@@ -34,7 +34,7 @@ def _flow_run_name() -> str:
 @flow(name="dcgan", flow_run_name=_flow_run_name)
 def dcgan(  # noqa: PLR0913 - one for each field of the form
     *,
-    recipe: RecipeName = "fast",
+    recipe: Base = "fast",
     epochs: Positive | None = None,
     hyperparameters: Hyperparameters = {},  # noqa: B006 - nothing changes it, and Prefect's form needs an object
     seed: Seed | None = 0,
@@ -48,7 +48,7 @@ def dcgan(  # noqa: PLR0913 - one for each field of the form
     Args:
         recipe: Recipe to train; on the command line also a TOML file that says base = "fast" and what differs.
         epochs: Number of epochs, instead of the recipe's.
-        hyperparameters: Values to use instead of the recipe's, as in --set batch_size=128; may be repeated.
+        hyperparameters: Values to use instead of the recipe's, such as batch_size=128; any number of them.
         seed: Random seed of the training run; null derives one from the flow run's id.
         source: Source of the digits: auto, bundled, or a folder or URL that has the four IDX files.
         resume: Which unfinished run to resume: auto, never, or the id of an MLflow run.
@@ -72,7 +72,7 @@ def dcgan(  # noqa: PLR0913 - one for each field of the form
         from tasks.training_run import training_run
 
     clock = StageClock()
-    settings = read_settings()
+    settings = Settings.read()
     resolved = resolved_recipe(recipe, epochs, hyperparameters)
     require_starts_left()
     devices = choose_devices(device)
@@ -134,7 +134,7 @@ def resolved_recipe(
     """
     changes = hyperparameters or {}
     if epochs and "epochs" in changes:
-        raise ConfigurationError("Two numbers of epochs are given; expected one, --epochs N or --set epochs=N.")
+        raise ConfigurationError("Two numbers of epochs are given, one of them as a hyperparameter; expected one.")
     return RECIPES[recipe].changed({**changes, **({"epochs": epochs} if epochs else {})})
 
 

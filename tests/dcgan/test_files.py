@@ -18,6 +18,7 @@ from dcgan.files import (
     TEMPORARY_PREFIX,
     atomic_file,
     atomic_folder,
+    exclusive_lock,
     remove_leftovers,
     require_writable,
     sha256_of_file,
@@ -87,6 +88,45 @@ def test_file_appears_at_the_end(tmp_path):
             assert (path.read_text() if path.exists() else None) == before
             assert (temporary.parent, temporary.suffix) == (path.parent, ".json")
     assert tree(tmp_path) == {"made/file.json": "new"}
+
+
+@pytest.fixture
+def synced(monkeypatch) -> list[int]:
+    """Return the inodes of what is synced, in order."""
+    fsync, calls = os.fsync, []
+
+    def recorded(handle):
+        calls.append(os.fstat(handle).st_ino)
+        fsync(handle)
+
+    monkeypatch.setattr(os, "fsync", recorded)
+    return calls
+
+
+def test_a_file_is_on_disk_before_it_has_its_name(tmp_path, synced):
+    """Its content is synced before it is renamed, and the folder afterwards: a power failure leaves no half file."""
+    path = tmp_path / "file"
+    with atomic_file(path) as file:
+        file.write_text("whole")
+        assert synced == []
+    assert synced == [path.stat().st_ino, tmp_path.stat().st_ino]
+
+
+def test_a_folder_is_on_disk_before_it_has_its_name(tmp_path, synced):
+    """So it is with each file of a folder, and with its list of them."""
+    path = tmp_path / "folder"
+    with atomic_folder(path) as folder:
+        (folder / "a").write_text("a")
+        (folder / "b").write_text("b")
+    *files, listed, parent = synced
+    assert sorted(files) == sorted((path / name).stat().st_ino for name in "ab")
+    assert (listed, parent) == (path.stat().st_ino, tmp_path.stat().st_ino)
+
+
+def test_a_lock_that_cannot_be_created_is_an_error():
+    """Where the system lets nobody create a file, as in /proc, it is not tried for ever."""
+    with pytest.raises(OSError, match="No such file or directory"), exclusive_lock(Path("/proc/lock")):
+        pass
 
 
 def test_failed_file_leaves_the_old_one(tmp_path):

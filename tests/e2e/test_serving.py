@@ -54,8 +54,10 @@ def champion(trained) -> Iterator[int]:
 @pytest.fixture
 def environment(trained) -> dict[str, str]:
     """Return the environment of a shell that uses the store, as the document's first line makes it."""
-    assert block("sh", "export MLFLOW_TRACKING_URI=")
-    return {**os.environ, "MLFLOW_TRACKING_URI": trained.context.store.uri, "CUDA_VISIBLE_DEVICES": ""}
+    line = block("sh", "make env").strip().replace("make env", f"{BIN}dcgan env")
+    shell = subprocess.run(["bash", "-e", "-c", f"{line}; env -0"], capture_output=True, text=True, check=True)
+    made = dict(variable.split("=", 1) for variable in shell.stdout.rstrip("\0").split("\0"))
+    return {**made, "MLFLOW_TRACKING_URI": trained.context.store.uri, "CUDA_VISIBLE_DEVICES": ""}
 
 
 @pytest.fixture
@@ -73,7 +75,7 @@ def served(champion, environment, free_port, tmp_path) -> Iterator[str]:
         server = subprocess.Popen(
             ["bash", "-c", f"exec {line.replace(PORT, str(free_port))}"],
             cwd=tmp_path,
-            env={**environment, "PATH": f"{BIN}:{os.environ['PATH']}"},  # MLflow starts uvicorn by its name
+            env=environment,
             stdout=log,
             stderr=log,
             start_new_session=True,

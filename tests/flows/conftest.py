@@ -9,7 +9,7 @@ from prefect.testing.utilities import prefect_test_harness
 
 from dcgan.files import LOCK_NAME, sha256_of_file
 from tasks.context import open_context
-from tasks.settings import read_settings
+from tasks.settings import Settings
 
 Unchanged = Callable[..., AbstractContextManager[None]]
 ErrorLine = Callable[[], str]
@@ -59,7 +59,7 @@ def error_line(capsys: pytest.CaptureFixture[str]) -> ErrorLine:
 
 def _files(folder: Path) -> dict[Path, str]:
     """Return the digest of every file but Prefect's, MLflow's database and locks."""
-    paths = [path for root in {folder, read_settings().root} for path in root.rglob("*") if path.is_file()]
+    paths = [path for root in {folder, Settings.read().root} for path in root.rglob("*") if path.is_file()]
     return {
         path: sha256_of_file(path)
         for path in paths
@@ -69,7 +69,7 @@ def _files(folder: Path) -> dict[Path, str]:
 
 def _records() -> object:
     """Return what MLflow has of runs and of the model, None where the store is not a database that exists."""
-    settings = read_settings()
+    settings = Settings.read()
     if not settings.tracking_uri.startswith("sqlite:") or not (settings.root / "mlflow.db").exists():
         return None
     store = open_context(settings).store

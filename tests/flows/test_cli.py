@@ -27,7 +27,8 @@ from tests.service_stack import CHECKOUT
 
 OPERATIONS = ("compare", "deploy", "env", "export", "prune", "serve-artifacts", "stack", "ui", "worker")
 NO_INTEGER = "input should be a valid integer, unable to parse string as an integer"
-NO_ALIAS = "string should match pattern '^[A-Za-z][A-Za-z0-9_-]*$'"
+NO_VERSION = "expected the number of a version from 1, or an alias such as champion"
+NO_RECIPE = "--recipe: expected fast, classic or smoke, or on the command line the name of a .toml file, not 'slow'."
 INSTALLED = Path(sys.executable).with_name("dcgan")
 COMMAND = [str(INSTALLED)] if INSTALLED.exists() else [sys.executable, "-m", "flows.cli"]
 
@@ -77,9 +78,11 @@ def test_help_of_a_flow_lists_its_parameters(name, state, capsys):
 
 @pytest.mark.parametrize("name", OPERATIONS)
 def test_help_of_an_operation_starts_nothing(name, state, capsys):
-    """`--help` of what starts servers or writes deployments only explains it."""
+    """`--help` of what starts servers or writes deployments only explains it, without the options of the flows."""
     assert main([name, "--help"]) == 0
-    assert capsys.readouterr().out.startswith(f"Usage: dcgan {name} ")
+    shown = capsys.readouterr().out
+    assert shown.startswith(f"Usage: dcgan {name} ")
+    assert "--summary" not in shown
     assert not state.exists()
 
 
@@ -92,7 +95,7 @@ def test_version(capsys):
 @pytest.mark.parametrize(
     ("arguments", "sentence"),
     [
-        ("train --recipe slow", "--recipe: input should be 'fast', 'classic' or 'smoke', not 'slow'."),
+        ("train --recipe slow", NO_RECIPE),
         ("train --epochs 0", "--epochs: input should be greater than or equal to 1, not '0'."),
         ("train --epochs ten", f"--epochs: {NO_INTEGER}, not 'ten'."),
         ("train --epochs 1.5", f"--epochs: {NO_INTEGER}, not '1.5'."),
@@ -102,7 +105,7 @@ def test_version(capsys):
         ("train --device null", "--device: input should be 'auto', 'cpu' or 'gpu', not null."),
         (
             "train --resume ../x",
-            "--resume: string should match pattern '^(auto|never|[0-9a-f]{32})$', not '../x'.",
+            "--resume: expected auto, never, or the id of an MLflow run, which has 32 hexadecimal digits, not '../x'.",
         ),
         ("train --source=", "--source: string should have at least 1 character, not ''."),
         ("train --source ftp://h/x", f"--source: The source ftp://h/x cannot be used; expected {EXPECTED}."),
@@ -119,11 +122,12 @@ def test_version(capsys):
         ("train --epoch 3", "Unknown option: --epoch. Did you mean --epochs? See dcgan train --help."),
         ("train --recipe", "Parameter --recipe requires an argument. See dcgan train --help."),
         ("train smoke", "Unexpected argument: smoke. See dcgan train --help."),
-        ("evaluate --version 0", f"--version: input should be greater than or equal to 1, or {NO_ALIAS}, not '0'."),
-        ("evaluate --version ../x", f"--version: {NO_INTEGER}, or {NO_ALIAS}, not '../x'."),
-        ("promote", "Expected either --version with a number, or --rollback."),
-        ("promote --version 2 --rollback", "Expected either --version with a number, or --rollback."),
-        ("promote --rollback --force", "--force goes with --version; a rollback does not need it."),
+        ("evaluate --version 0", f"--version: {NO_VERSION}, not '0'."),
+        ("evaluate --version ../x", f"--version: {NO_VERSION}, not '../x'."),
+        ("promote", "Expected either the number of a version, or a rollback."),
+        ("promote --version 2 --rollback", "Expected either the number of a version, or a rollback."),
+        ("promote --rollback --force", "Force goes with the number of a version; a rollback does not need it."),
+        ("generate --out /tmp/\udce9", r"The argument '/tmp/\udce9' is not UTF-8; expected text in that encoding."),
         ("promote --version champion", f"--version: {NO_INTEGER}, not 'champion'."),
         ("generate --count 0", "--count: input should be greater than or equal to 1, not '0'."),
         ("generate --count 2000001", "--count: input should be less than or equal to 2000000, not '2000001'."),
@@ -318,6 +322,26 @@ def test_a_state_folder_that_cannot_be_created(tmp_path):
     assert done.stderr == (
         f"error: The setting DCGAN_STATE is {tmp_path}/file/state, which cannot be created: Not a directory.\n"
     )
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("module", ["flows.cli", "operations.prune"])
+def test_ctrl_c_while_libraries_are_imported_is_no_traceback(module, state):
+    """They take seconds, and each of their thousand lines of code may be interrupted."""
+    process = subprocess.Popen(
+        [sys.executable, "-X", "importtime", "-m", module, "--help"],
+        env={**os.environ, "DCGAN_STATE": str(state)},
+        cwd=CHECKOUT,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    assert any(line.endswith(" httpx\n") for line in process.stderr)
+    process.send_signal(signal.SIGINT)
+    others = [line for line in process.stderr if not line.startswith("import time:")]
+    process.stderr.close()
+    assert others == ["Interrupted.\n"]
+    assert process.wait(60) == -signal.SIGINT
 
 
 @pytest.mark.slow

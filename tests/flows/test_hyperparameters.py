@@ -102,7 +102,7 @@ def test_an_assignment_that_cannot_be_is_one_sentence(assignments, sentence, sta
 def test_two_numbers_of_epochs_are_refused(state, error_line):
     """One of them would be lost without a word."""
     assert main(["train", "--epochs", "3", "--set", "epochs=4"]) == 2
-    assert error_line() == "Two numbers of epochs are given; expected one, --epochs N or --set epochs=N."
+    assert error_line() == "Two numbers of epochs are given, one of them as a hyperparameter; expected one."
     with pytest.raises(ConfigurationError, match="Two numbers of epochs"):
         resolved_recipe("fast", 3, {"epochs": 4})
 
@@ -123,7 +123,8 @@ def test_two_numbers_of_epochs_are_refused(state, error_line):
         ),
         (b'base = "slow"', "The recipe FILE starts from 'slow', which is not a recipe; expected base = one of fast, "),
         (f"{ENOUGH}batch_size = 0".encode(), "FILE: batch_size: input should be greater than 0, not 0."),
-        (f"{ENOUGH}batchsize = 9".encode(), "There is no hyperparameter 'batchsize'; did you mean batch_size?"),
+        (f"{ENOUGH}batchsize = 9".encode(), "FILE: There is no hyperparameter 'batchsize'; did you mean batch_size?"),
+        (f"{ENOUGH}seed = 9".encode(), "The recipe FILE has seed; expected it as the flag --seed."),
         (f"{ENOUGH}[batch_size]\nx = 1".encode(), "FILE: batch_size: input should be a valid integer, not {'x': 1}."),
     ],
 )

@@ -17,7 +17,7 @@ from flows.cli import main
 from flows.train import after_signal, dcgan
 from tasks.context import open_context
 from tasks.results import Summary
-from tasks.settings import read_settings
+from tasks.settings import Settings
 from tracking.store import Store
 from tracking.tags import MODEL_NAME
 
@@ -55,7 +55,7 @@ def result(flow_result, monkeypatch) -> FlowResult:
 
 def open_store() -> Store:
     """Return the MLflow store of this process's settings."""
-    return open_context(read_settings()).store
+    return open_context(Settings.read()).store
 
 
 def versions() -> list[int]:
@@ -215,7 +215,7 @@ def test_a_training_run_that_diverges_is_failed_in_mlflow(small_folder, monkeypa
 @pytest.mark.usefixtures("prefect_server")
 def test_parameters_are_refused_before_anything_runs(state):
     """Prefect checks a call of the flow as it checks its form."""
-    with pytest.raises(ParameterTypeError, match="recipe: Input should be 'fast', 'classic' or 'smoke'"):
+    with pytest.raises(ParameterTypeError, match="recipe: Value error, expected fast, classic or smoke"):
         dcgan(recipe="slow")
     assert not (state / "data").exists()
 

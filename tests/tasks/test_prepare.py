@@ -65,9 +65,9 @@ import sys
 import flows
 from tasks.download import download
 from tasks.prepare import prepare
-from tasks.settings import read_settings
+from tasks.settings import Settings
 
-settings = read_settings()
+settings = Settings.read()
 print("ready", flush=True)
 sys.stdin.readline()
 print(prepare.fn(download.fn("bundled", settings), settings).manifest.model_dump_json())

@@ -17,8 +17,8 @@ LOCK = """
 import flows
 import sys
 from tasks.promote import promotion_lock
-from tasks.settings import read_settings
-with promotion_lock(read_settings()):
+from tasks.settings import Settings
+with promotion_lock(Settings.read()):
     print("locked", flush=True)
     sys.stdin.read()
 """

@@ -8,12 +8,12 @@ import sys
 import pytest
 
 from dcgan.errors import ConfigurationError
-from tasks.settings import read_settings
+from tasks.settings import Settings
 from tests.service_stack import CHECKOUT
 
 SET = (
-    "import json, os; from tasks.settings import read_settings, set_default_environment; set_default_environment(); "
-    "print(json.dumps({**os.environ, 'uri': read_settings().tracking_uri}))"
+    "import json, os; from tasks.settings import Settings, set_default_environment; set_default_environment(); "
+    "print(json.dumps({**os.environ, 'uri': Settings.read().tracking_uri}))"
 )
 
 
@@ -77,7 +77,7 @@ def test_a_state_folder_that_no_database_can_have_is_refused(tmp_path, name):
 def test_the_number_of_kept_checkpoints(monkeypatch, written, kept):
     """A finished run keeps its newest by default, else as many as the setting says."""
     monkeypatch.setenv("DCGAN_KEEP_CHECKPOINTS", written)
-    assert read_settings().keep_checkpoints == kept
+    assert Settings.read().keep_checkpoints == kept
 
 
 @pytest.mark.parametrize("written", ["0", "-1", "1.5", "many", "²"])
@@ -85,7 +85,7 @@ def test_a_number_of_kept_checkpoints_that_cannot_be_is_refused(monkeypatch, wri
     """A run that keeps none could not be trained further."""
     monkeypatch.setenv("DCGAN_KEEP_CHECKPOINTS", written)
     with pytest.raises(ConfigurationError) as refusal:
-        read_settings()
+        Settings.read()
     assert str(refusal.value) == (
         f"The setting DCGAN_KEEP_CHECKPOINTS is unusable: {written!r} is not a number of checkpoints; "
         "expected one from 1, or all."

@@ -143,11 +143,11 @@ KILLED_TRAINING = """
     from dcgan.provenance import Configuration
     import sys
     from tasks.context import open_context
-    from tasks.settings import read_settings
+    from tasks.settings import Settings
     from tasks.train import train
     from tasks.training_run import training_run
 
-    settings = read_settings()
+    settings = Settings.read()
     configuration = Configuration.model_validate_json(sys.argv[1])
     dataset = open_dataset(settings.prepared / configuration.dataset_digest, configuration.dataset_digest)
     context = open_context(settings)
