@@ -21,7 +21,7 @@ ONNX_OPSET = 17  # ONNX Runtime has it since 1.12, of 2022
 def selected_generator(checkpoint: Checkpoint) -> keras.Model:
     """Return the generator to register, in stock Keras layers."""
     generator = build_generator(recipe=checkpoint.metadata.configuration.recipe)
-    assign_weights(generator, checkpoint.generator)
+    assign_weights(generator, checkpoint.selected_weights)
     return generator
 
 

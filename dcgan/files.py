@@ -69,7 +69,6 @@ def exclusive_lock(path: Path, timeout_seconds: float = -1, refusal: str = "") -
         ConfigurationError: Another process still holds the lock after that time.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    path.touch()  # where no file can be created, filelock would try for ever
     lock = FileLock(path, timeout=timeout_seconds, mode=0o644)
     try:
         lock.acquire()

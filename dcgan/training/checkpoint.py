@@ -78,13 +78,13 @@ class Checkpoint:
         metadata: Counters, configuration, code, environment and the metrics of every epoch so far.
         arrays: What `Gan.state()` returns, by name.
         grids: Sample grid of every epoch so far, uint8 (epochs, height, width).
-        generator: Weights of the EMA generator to register, that of the selected epoch, by their paths.
+        selected_weights: Weights of the EMA generator to register, that of the selected epoch, by their paths.
     """
 
     metadata: CheckpointMetadata
     arrays: dict[str, np.ndarray]
     grids: np.ndarray
-    generator: Mapping[str, np.ndarray]
+    selected_weights: Mapping[str, np.ndarray]
 
     @classmethod
     def make(
@@ -92,7 +92,7 @@ class Checkpoint:
         configuration: Configuration,
         arrays: dict[str, np.ndarray],
         history: Iterable[tuple[EpochRecord, np.ndarray]],
-        generator: Mapping[str, np.ndarray],
+        selected_weights: Mapping[str, np.ndarray],
     ) -> Self:
         """Return the checkpoint after the last epoch of `history`, made by this code on this machine."""
         records, grids = zip(*history, strict=True)
@@ -104,7 +104,7 @@ class Checkpoint:
             environment=dict(environment()),
             records=records,
         )
-        return cls(metadata, arrays, np.stack(grids), generator)
+        return cls(metadata, arrays, np.stack(grids), selected_weights)
 
     @property
     def best_epoch(self) -> int | None:
@@ -151,7 +151,7 @@ def save_checkpoint(path: Path, checkpoint: Checkpoint) -> None:
     """
     try:
         with atomic_folder(path) as folder:
-            selected = {f"{SELECTED}{name}": array for name, array in checkpoint.generator.items()}
+            selected = {f"{SELECTED}{name}": array for name, array in checkpoint.selected_weights.items()}
             arrays = {**checkpoint.arrays, **selected, GRIDS: checkpoint.grids}
             np.savez(folder / ARRAYS_FILE, allow_pickle=False, **arrays)
             (folder / METADATA_FILE).write_text(checkpoint.metadata.model_dump_json(indent=1), encoding="utf-8")

@@ -97,7 +97,7 @@ def train(
     data, resident = open_training_data(images, recipe)
     gan = Gan(recipe, configuration.seed, resident, device, data.rows)
     del resident  # the device has its own copy
-    history, selected = _history(start), start.generator if start else {}
+    history, selected = _history(start), start.selected_weights if start else {}
     if start:
         gan.restore(start.arrays)
     ema = EmaGenerator(recipe, configuration.seed, gan.passes)

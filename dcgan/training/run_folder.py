@@ -38,10 +38,15 @@ class RunFolder:
             yield
 
     def save(self, checkpoint: Checkpoint) -> None:
-        """Write the state after an epoch, and remove all but the last two."""
-        save_checkpoint(self._states / epoch_name(checkpoint.epoch), checkpoint)
-        for old in self.states()[RETAINED_STATES:]:
-            remove_folder(old)
+        """Write the state after an epoch, and remove all but this one and the one before it.
+
+        Later ones are there where they could not be used, so that an earlier one was resumed from.
+        """
+        name = epoch_name(checkpoint.epoch)
+        save_checkpoint(self._states / name, checkpoint)
+        later = [state for state in self.states() if state.name > name]
+        for state in [*later, *self.states()[len(later) + RETAINED_STATES :]]:
+            remove_folder(state)
 
     def remove_surplus(self, newest: int, best: int | None) -> None:
         """Remove the states that a finished run does not keep, as `surplus_epochs` says."""

@@ -18,7 +18,6 @@ from dcgan.files import (
     TEMPORARY_PREFIX,
     atomic_file,
     atomic_folder,
-    exclusive_lock,
     remove_leftovers,
     require_writable,
     sha256_of_file,
@@ -121,12 +120,6 @@ def test_a_folder_is_on_disk_before_it_has_its_name(tmp_path, synced):
     *files, listed, parent = synced
     assert sorted(files) == sorted((path / name).stat().st_ino for name in "ab")
     assert (listed, parent) == (path.stat().st_ino, tmp_path.stat().st_ino)
-
-
-def test_a_lock_that_cannot_be_created_is_an_error():
-    """Where the system lets nobody create a file, as in /proc, it is not tried for ever."""
-    with pytest.raises(OSError, match="No such file or directory"), exclusive_lock(Path("/proc/lock")):
-        pass
 
 
 def test_failed_file_leaves_the_old_one(tmp_path):

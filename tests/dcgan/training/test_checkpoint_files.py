@@ -34,8 +34,8 @@ def test_round_trip(saved):
     for name, array in ARRAYS.items():
         assert (found.arrays[name].dtype, found.arrays[name].shape) == (array.dtype, array.shape)
         assert found.arrays[name].tobytes() == array.tobytes()
-    assert found.generator.keys() == GENERATOR.keys()
-    assert all(np.array_equal(found.generator[name], array) for name, array in GENERATOR.items())
+    assert found.selected_weights.keys() == GENERATOR.keys()
+    assert all(np.array_equal(found.selected_weights[name], array) for name, array in GENERATOR.items())
     np.testing.assert_array_equal(found.grids, expected.grids)
     assert found.grids.dtype == np.uint8
     assert found.metadata == expected.metadata

@@ -158,6 +158,16 @@ def test_only_the_last_states_remain(folder):
     assert newest.epoch == 103
 
 
+def test_states_that_could_not_be_used_go_first(folder):
+    """Resumed from an older checkpoint, a run keeps what it saves now instead of later states that are damaged."""
+    for epoch in (6, 7, 5):
+        folder.save(checkpoint_after(epoch))
+    assert names(folder.states()) == ["epoch-000005"]
+    folder.retain(5)
+    folder.save(checkpoint_after(6))
+    assert names(folder.states()) == ["epoch-000006", "epoch-000005"]
+
+
 def test_new_run_has_nothing(folder):
     """A folder that does not exist has no states, no checkpoints, and looking makes nothing."""
     assert (folder.states(), folder.retained(), folder.path.exists()) == ([], [], False)
