@@ -1,26 +1,37 @@
 """The Prefect flow run that this code runs in: its id, its tags, its seed, and how often it may start."""
 
+from itertools import pairwise
 from uuid import UUID
 
+from prefect.client.orchestration import get_client
 from prefect.runtime import flow_run
 from prefect.settings import PREFECT_UI_URL
 
 from dcgan.errors import ConfigurationError
 from tracking.tags import FLOW_RUN_ID, FLOW_RUN_URL, PARENT_RUN, TRIAL
 
-MAX_STARTS = 4  # the first, and three after crashes
+MAX_CRASHES = 3
+STOPPED = "Execution was aborted by a termination signal."  # Prefect's message for a flow run that got SIGTERM
 
 
 def require_starts_left() -> None:
     """Refuse a flow run that crashed each time it was started: automations would start it again for ever.
 
+    One that was stopped, as by the end of its worker, did not crash, though Prefect calls it so.
+
     Raises:
-        ConfigurationError: It has been started more than four times.
+        ConfigurationError: It has crashed more than three times.
     """
-    if (starts := flow_run.run_count or 0) > MAX_STARTS:
+    with get_client(sync_client=True) as client:
+        states = sorted(client.read_flow_run_states(UUID(flow_run.id)), key=lambda state: state.timestamp)
+    crashes = sum(
+        after.is_crashed() and not before.is_crashed() and after.message != STOPPED
+        for before, after in pairwise(states)
+    )
+    if crashes > MAX_CRASHES:
         raise ConfigurationError(
-            f"The flow run {flow_run.name} crashed {starts - 1} times; expected at most {MAX_STARTS - 1} crashes: "
-            "look into its logs, then start a new flow run, which resumes from the last epoch."
+            f"The flow run {flow_run.name} crashed {crashes} times; expected at most {MAX_CRASHES} crashes: look into "
+            "its logs, then start a new flow run with the same seed, which resumes from the last epoch."
         )
 
 

@@ -17,6 +17,7 @@ from operations.deploy import deploy
 from operations.servers import ServerSettings, worker_command, worker_environment
 from operations.supervisor import Role, Service, Supervisor
 from operations.ui import start_servers
+from tasks.flow_run import STOPPED
 
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(900)]
 
@@ -111,6 +112,8 @@ def test_a_worker_ends_its_flow_run_before_itself(
     assert run.info.status == "KILLED"
     assert flow_run(settings, waiting)["state_type"] == "SCHEDULED"
     supervisor.wait_until(lambda: flow_run(settings, running)["state_type"] == "SCHEDULED", "The automation", 60)
+    states = httpx.get(f"{settings.prefect.url}/flow_run_states/", params={"flow_run_id": running}, timeout=30).json()
+    assert [state["message"] for state in states if state["type"] == "CRASHED"] == [STOPPED], "which is no crash"
     assert "Traceback" not in first_worker.log.read_text()
 
 
