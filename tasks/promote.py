@@ -85,14 +85,14 @@ def promote_candidate(
             if lease:
                 lease.require()
             _require_unchanged(evaluation, registry.aliased(store, CHAMPION))
-            _tag_promoted(store, number, "gate")
             promoted = True
         else:
             registry.set_alias(store, CHALLENGER, number)
     # also where an earlier attempt moved the alias and was interrupted before all was done and announced
     changed = promoted and verdict is not None and verdict.passed
     if changed:
-        registry.set_champion(store, number, evaluation.champion_version)
+        with _tagged(store, number, "gate"):
+            registry.set_champion(store, number, evaluation.champion_version)
     outcome = _outcome(evaluation, candidate, champion, promoted=promoted)
     reason = f"{verdict.reason if verdict else ''} {outcome}".strip()
     promotion = Promotion(version=number, promoted=promoted, reason=reason, metrics=evaluation.candidate.metrics())
@@ -126,9 +126,9 @@ def promote_version(context: Context, number: int, *, force: bool) -> Promotion:
         return _published(store, Promotion(version=number, promoted=True, reason=reason), changed=False)
     rejected = rejection_reason(version, champion)
     if rejected and not force:
-        raise ModelError(f"{rejected}; expected one that passed beside the current champion, or force.")
-    _tag_promoted(store, number, "force" if rejected else "hand", rejected)
-    registry.set_champion(store, number, champion.number if champion else None)
+        raise ModelError(f"{rejected}; expected one that passed beside the current champion, or --force.")
+    with _tagged(store, number, "force" if rejected else "hand", rejected):
+        registry.set_champion(store, number, champion.number if champion else None)
     reason = f"Version {number} is the champion now; before, it was {_name(champion)}."
     return _published(store, Promotion(version=number, promoted=True, reason=reason), changed=True)
 
@@ -148,8 +148,8 @@ def roll_back(context: Context) -> Promotion:
     registry.require_generator(store, previous)
     if [each and each.number for each in _champions(store)] != [champion.number, previous.number]:
         raise ModelError("The champion changed meanwhile; expected the same one: ask for the rollback again.")
-    registry.tag_version(store, previous.number, {PROMOTED_BY: "rollback"})
-    registry.swap_champion(store, champion, previous)
+    with _tagged(store, previous.number, "rollback", previous.tags.get(FORCED)):
+        registry.swap_champion(store, champion, previous)
     reason = (
         f"Version {previous.number} is the champion again; before, it was {_name(champion)}, to which another rollback "
         "returns."
@@ -170,13 +170,23 @@ def rejection_reason(version: Version, champion: Version | None) -> str | None:
     return None
 
 
-def _tag_promoted(store: Store, number: int, by: str, rejected: str | None = None) -> None:
-    """Tag a version with who promotes it, and with what was against it only if it is forced this time."""
+@contextmanager
+def _tagged(store: Store, number: int, by: str, rejected: str | None = None) -> Iterator[None]:
+    """Tag a version that the body promotes with who does so, and with what was against it, if that was overruled.
+
+    The tags come first: a champion has them, whenever the process is killed. A version that is refused loses them.
+    """
     if rejected:
         registry.tag_version(store, number, {FORCED: rejected, PROMOTED_BY: by})
     else:
         registry.untag_version(store, number, FORCED)
         registry.tag_version(store, number, {PROMOTED_BY: by})
+    try:
+        yield
+    except ModelError:
+        for name in (PROMOTED_BY, FORCED):
+            registry.untag_version(store, number, name)
+        raise
 
 
 def _champions(store: Store) -> tuple[Version | None, Version | None]:

@@ -10,7 +10,7 @@ from tasks.promote import promote_candidate, promote_version, roll_back
 from tracking import registry as model_registry
 from tracking.lease import Holder, Lease
 
-EXPECTED = "; expected one that passed beside the current champion, or force."
+EXPECTED = "; expected one that passed beside the current champion, or --force."
 
 
 class Killed(BaseException):
@@ -164,6 +164,7 @@ def test_a_verdict_is_about_the_champion_that_a_candidate_replaces(in_service, p
     with after(step, promoted_elsewhere), pytest.raises(ModelError, match=r"^The champion became version 3 "):
         promote_candidate.fn(in_service.context, in_service.better, "auto")
     assert in_service.aliases() == {"champion": 3, "previous": 1}
+    assert "dcgan.promoted_by" not in in_service.tags(2)
 
 
 @STEPS
