@@ -37,7 +37,6 @@ START_SECONDS = 180.0
 POLL_SECONDS = 0.1
 PROBE_SECONDS = 5.0
 DRAIN_SECONDS = 10.0
-REFUSED = (httpx.codes.UNAUTHORIZED, httpx.codes.FORBIDDEN)
 
 
 @contextmanager
@@ -82,7 +81,7 @@ def _require_answer(url: str) -> None:
                 client.api_version()
     except httpx.HTTPStatusError as error:
         status = error.response.status_code
-        if status in REFUSED:
+        if status in (httpx.codes.UNAUTHORIZED, httpx.codes.FORBIDDEN):
             raise ConfigurationError(refused_password(url)) from None
         if status == httpx.codes.NOT_FOUND and not url.rstrip("/").endswith("/api"):
             raise ConfigurationError(

@@ -16,7 +16,7 @@ from threading import Thread
 
 import uvicorn
 from prefect.server.api.server import create_app
-from prefect.settings import get_current_settings
+from prefect.settings import PREFECT_HOME, get_current_settings
 from sqlalchemy.engine import make_url
 
 from dcgan.files import exclusive_lock
@@ -43,17 +43,19 @@ class Server(uvicorn.Server):
 
     def run(self, sockets: list[socket.socket] | None = None) -> None:
         """Serve until a signal comes; while another server starts with the same database, wait."""
+        lock = database_lock(self._database) if self._database else PREFECT_HOME.value() / "server.lock"
         with self._starting:
+            self._starting.enter_context(exclusive_lock(lock))
             if self._database:
-                self._starting.enter_context(exclusive_lock(database_lock(self._database)))
                 self._begin_anew(self._database)
             super().run(sockets)
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         """Start the app, whose database is complete then."""
         await super().startup(sockets)
-        if self.started and self._database:
-            _mark_of(self._database).unlink(missing_ok=True)
+        if self.started:
+            if self._database:
+                _mark_of(self._database).unlink(missing_ok=True)
             self._starting.close()
 
     @staticmethod

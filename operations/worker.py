@@ -19,7 +19,7 @@ from prefect.workers.process import ProcessWorker
 
 from dcgan.errors import ConfigurationError
 from operations.command import DONE, FAILED, run_operation
-from operations.prefect_server import REFUSED, refused_password
+from operations.prefect_server import refused_password
 from operations.servers import POOLS, Address, local_url
 from operations.supervisor import GRACE_SECONDS, POLL_SECONDS, stop_signals
 from tasks.settings import CHECKOUT
@@ -149,7 +149,7 @@ def require_pool(pool: str) -> None:
     except httpx.InvalidURL as error:
         raise ConfigurationError(f"The setting PREFECT_API_URL is not an address: {error}.") from None
     except (httpx.HTTPError, ValueError) as error:
-        if isinstance(error, httpx.HTTPStatusError) and error.response.status_code in REFUSED:
+        if isinstance(error, httpx.HTTPStatusError) and error.response.status_code == httpx.codes.UNAUTHORIZED:
             raise ConfigurationError(refused_password(PREFECT_API_URL.value())) from None
         return  # Prefect's worker waits for its server, and says so
     if pool not in (*existing, *POOLS):
