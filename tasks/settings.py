@@ -2,6 +2,7 @@
 
 import os
 import re
+import signal
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -187,15 +188,19 @@ def set_default_environment() -> None:
 def interrupt_without_traceback() -> None:
     """Let Ctrl-C end a program without a traceback also while its libraries are imported, which takes seconds.
 
-    Python then ends with the signal, which a shell shows as exit code 130.
+    The program ends by the signal, which a shell shows as exit code 130.
     """
     others = sys.excepthook
 
     def show(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
-        if issubclass(kind, KeyboardInterrupt):
-            sys.stderr.write("Interrupted.\n")
-        else:
+        # an interrupt in the middle of pydantic becomes an error of pydantic's that names it
+        if not issubclass(kind, KeyboardInterrupt) and KeyboardInterrupt.__name__ not in str(error):
             others(kind, error, trace)
+            return
+        sys.stderr.write("Interrupted.\n")
+        sys.stderr.flush()
+        signal.signal(signal.SIGINT, signal.SIG_DFL)
+        signal.raise_signal(signal.SIGINT)
 
     sys.excepthook = show
 

@@ -8,7 +8,6 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
-from textwrap import shorten
 from typing import Any, cast
 from uuid import UUID
 
@@ -169,7 +168,7 @@ class OnWorkers:
                 return _is_over(client.read_flow_run(flow_run.id))
         except (httpx.TransportError, httpx.HTTPStatusError) as error:
             if isinstance(error, httpx.HTTPStatusError) and _is_refusal(error.response):
-                answer = shorten(error.response.text, SHOWN_CHARACTERS)
+                answer = error.response.text[:SHOWN_CHARACTERS]
                 raise SweepError(
                     f"Prefect's server refuses trial {trial.number} with HTTP {error.response.status_code}: {answer}"
                 ) from None

@@ -155,8 +155,6 @@ class Lease:
     def _try_to_write(self, renewed_at: float) -> None:
         try:
             self.require()
-            if renewed_at and self._ended.is_set():
-                return
             tag_run(self._store, self.run_id, {LEASE_RENEWED: f"{self._holder.token} {renewed_at:.0f}"})
         except LeaseLostError:
             pass  # `check` raises it in the main thread

@@ -91,9 +91,9 @@ class Store:
         try:
             experiment = self.client.get_experiment_by_name(EXPERIMENT)
         except RestException as error:
-            if "error_code" in error.json:
-                raise
-            raise TrackingError(other) from None  # such as Prefect's 404
+            if error.json == {"detail": "Not Found"}:  # that of Prefect, and of whatever else is made with FastAPI
+                raise TrackingError(other) from None
+            raise
         if experiment is None:
             self._create_experiment()
             experiment = self.client.get_experiment_by_name(EXPERIMENT)
@@ -175,10 +175,11 @@ def _is_here(location: str) -> bool:
 
 def _reason(error: BaseException) -> str:
     """Return why the store failed: what the database's driver says, where SQLAlchemy has put words of its own first."""
-    for cause in _causes(error):
-        if isinstance(cause, DBAPIError) and cause.orig:
-            return first_line(cause.orig)
-    return first_line(error)
+    reason = first_line(error)
+    if reason.startswith("("):  # SQLAlchemy's: (raised as a result of …), or (sqlite3.OperationalError) …
+        drivers = (first_line(cause.orig) for cause in _causes(error) if isinstance(cause, DBAPIError) and cause.orig)
+        return next(drivers, reason)
+    return reason
 
 
 def _causes(error: BaseException) -> Iterator[BaseException]:
