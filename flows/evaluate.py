@@ -35,11 +35,10 @@ def dcgan_evaluate(*, version: Version = "champion", source: Source | None = Non
 
     settings = Settings.read()
     context = open_context(settings)
-    found = resolve(context.store, version)
-    files = download(source or source_of(found), settings)
+    files = download(source or source_of(resolve(context.store, version)), settings)
     dataset = prepare(files, settings)
     with promotion_lock(settings):
-        evaluation = evaluate(context, found.number, dataset, References(dataset, settings.classifiers))
+        evaluation = evaluate(context, version, dataset, References(dataset, settings.classifiers))
     return completed(evaluation, evaluation.sentence)
 
 

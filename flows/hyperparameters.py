@@ -138,16 +138,15 @@ def _read_file(path: Path) -> tuple[str, Changes]:
     # TOML has no null
     given = {name: _or_null(value) if isinstance(value, str) else value for name, value in changes.items()}
     if others := [name for name in NOT_OF_A_RECIPE if name in given]:
-        raise ConfigurationError(f"The recipe {path} has {others[0]}; expected it as the flag --{others[0]}.")
+        raise ConfigurationError(f"The recipe {path} has {others[0]}, which belongs to the command, not to a recipe.")
+    return base, _validated(given, f"{path}: ", file=f"{path}: ")
+
+
+def _validated(given: Any, where: str, kind: Any = Changes, file: str = "") -> Any:
     try:
         require_hyperparameters(given)
     except ConfigurationError as error:
-        raise ConfigurationError(f"{path}: {error}") from None
-    return base, _validated(given, f"{path}: ")
-
-
-def _validated(given: Any, where: str, kind: Any = Changes) -> Any:
-    require_hyperparameters(given)
+        raise ConfigurationError(f"{file}{error}") from None
     try:
         return TypeAdapter(kind).validate_python(given)
     except ValidationError as error:

@@ -46,9 +46,9 @@ def check(version: int | None = None, *, rollback: bool = False, force: bool = F
         ConfigurationError: They are not a version or a rollback, or `force` goes with a rollback.
     """
     if (version is None) is not rollback:
-        raise ConfigurationError("Expected either the number of a version, or a rollback.")
+        raise ConfigurationError("Expected one of the two: --version with a number, or --rollback.")
     if force and rollback:
-        raise ConfigurationError("Force goes with the number of a version; a rollback does not need it.")
+        raise ConfigurationError("--force goes with --version; a rollback does not need it.")
 
 
 def show(promotion: Promotion) -> None:

@@ -124,7 +124,7 @@ def test_two_numbers_of_epochs_are_refused(state, error_line):
         (b'base = "slow"', "The recipe FILE starts from 'slow', which is not a recipe; expected base = one of fast, "),
         (f"{ENOUGH}batch_size = 0".encode(), "FILE: batch_size: input should be greater than 0, not 0."),
         (f"{ENOUGH}batchsize = 9".encode(), "FILE: There is no hyperparameter 'batchsize'; did you mean batch_size?"),
-        (f"{ENOUGH}seed = 9".encode(), "The recipe FILE has seed; expected it as the flag --seed."),
+        (f"{ENOUGH}seed = 9".encode(), "The recipe FILE has seed, which belongs to the command, not to a recipe."),
         (f"{ENOUGH}[batch_size]\nx = 1".encode(), "FILE: batch_size: input should be a valid integer, not {'x': 1}."),
     ],
 )

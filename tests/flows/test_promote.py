@@ -59,11 +59,11 @@ def test_what_cannot_be_promoted(arguments, sentence, in_service, unchanged, err
 @pytest.mark.parametrize(
     ("parameters", "sentence"),
     [
-        ({}, r"^Expected either the number of a version, or a rollback\.$"),
-        ({"version": 2, "rollback": True}, r"^Expected either the number of a version, or a rollback\.$"),
+        ({}, r"^Expected one of the two: --version with a number, or --rollback\.$"),
+        ({"version": 2, "rollback": True}, r"^Expected one of the two: --version with a number, or --rollback\.$"),
         (
             {"rollback": True, "force": True},
-            r"^Force goes with the number of a version; a rollback ",
+            r"^--force goes with --version; a rollback does not need it\.$",
         ),
     ],
 )
