@@ -37,7 +37,7 @@ setup: $(APP)  ## install what training needs into .venv (GPU=1, PRODUCTION=1: w
 
 # Variables of the command line that no target knows are refused by name: a misspelt one must not change nothing.
 KNOWN := RECIPE EPOCHS SET SEED SOURCE RESUME DEVICE PROMOTION ARGS NOTIFY PYTHON GPU PRODUCTION UV_ARGS DCGAN_LISTEN \
-  DCGAN_STATE PREFECT_API_URL MLFLOW_TRACKING_URI
+  DCGAN_STATE DCGAN_SERVE_ARTIFACTS DCGAN_KEEP_CHECKPOINTS DCGAN_SWEEPS_URI PREFECT_API_URL MLFLOW_TRACKING_URI
 given_names := $(strip $(foreach name,$(.VARIABLES),$(if $(filter command,$(origin $(name))),$(name))))
 ifneq ($(filter-out $(KNOWN),$(given_names)),)
 $(error Unknown variable $(filter-out $(KNOWN),$(given_names)); expected one of $(KNOWN))
