@@ -48,7 +48,7 @@ def dcgan(  # noqa: PLR0913 - one for each field of the form
     Args:
         recipe: Recipe to train; on the command line also a TOML file that says base = "fast" and what differs.
         epochs: Number of epochs, instead of the recipe's.
-        hyperparameters: Values to use instead of the recipe's, such as batch_size=128; one a flag on the command line.
+        hyperparameters: Values to use instead of the recipe's, as in --set batch_size=128; may be repeated.
         seed: Random seed of the training run; null derives one from the flow run's id.
         source: Source of the digits: auto, bundled, or a folder or URL that has the four IDX files.
         resume: Which unfinished run to resume: auto, never, or the id of an MLflow run.
