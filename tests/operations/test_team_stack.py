@@ -1,6 +1,7 @@
 """`make stack` before it starts anything: what it refuses, and the files that it writes."""
 
 import os
+import re
 import socket
 import stat
 import subprocess
@@ -10,6 +11,8 @@ from pathlib import Path
 from threading import Event
 
 import pytest
+import uvicorn
+from prefect.settings import get_current_settings
 
 from dcgan.errors import ConfigurationError
 from operations import stack
@@ -136,6 +139,16 @@ def test_no_command_line_has_a_password(settings: ServerSettings) -> None:
     team = stack.build_stack(settings)
     lines = [*team.bucket_command(), *team.postgres_command("postgres"), *team.postgres_command("initdb")]
     assert [line for line in lines if any(value in line for value in team.passwords.model_dump().values())] == []
+
+
+def test_the_proxy_closes_idle_connections_before_the_servers_do() -> None:
+    """Else a server closes one just when a request comes, and a POST is answered by 502 instead of repeated."""
+    template = TEMPLATE.read_text()
+    proxys = [int(seconds) for seconds in re.findall(r"keepalive_timeout (\d+)s;", template)]
+    prefects = get_current_settings().server.api.keepalive_timeout
+    mlflows = uvicorn.Config("app").timeout_keep_alive
+    assert len(proxys) == template.count("upstream ") == 2
+    assert max(proxys) < min(prefects, mlflows)
 
 
 @pytest.mark.usefixtures("programs")
