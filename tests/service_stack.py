@@ -7,7 +7,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -140,16 +140,22 @@ def with_passwords(stack: ServiceStack) -> ServiceStack:
     return replace(stack, environment={**stack.environment, **dict(zip(names, values, strict=True))})
 
 
-@pytest.fixture(scope="module")
-def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServiceStack]:
-    """Yield a service stack that has printed that everything runs."""
-    stack = start_stack(tmp_path_factory.mktemp("stack") / "state")
+@contextmanager
+def stopped_afterwards(stack: ServiceStack) -> Iterator[ServiceStack]:
+    """Yield a service stack once it has printed that everything runs, and stop it, also if it never does."""
     try:
         read_until_ready(stack)
         yield stack
     finally:
         stack.process.terminate()
         stack.process.communicate(timeout=120)
+
+
+@pytest.fixture(scope="module")
+def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServiceStack]:
+    """Yield a service stack that runs."""
+    with stopped_afterwards(start_stack(tmp_path_factory.mktemp("stack") / "state")) as stack:
+        yield stack
 
 
 def wait_until(what: str, ready: Callable[[], object]) -> Any:

@@ -16,7 +16,7 @@ import httpx
 import psutil
 import pytest
 
-from tests.service_stack import CHECKOUT, ServiceStack, read_until_ready, start_stack
+from tests.service_stack import CHECKOUT, ServiceStack, start_stack, stopped_afterwards
 
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(900)]
 
@@ -35,14 +35,10 @@ RUNS = "api/2.0/mlflow/runs/search"
 
 @pytest.fixture(scope="module")
 def protected(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServiceStack]:
-    """Yield a service stack with passwords, which has printed that everything runs."""
+    """Yield a service stack with passwords."""
     stack = start_stack(tmp_path_factory.mktemp("protected") / "state", ADDRESS, DCGAN_LISTEN=ADDRESS, **PASSWORDS)
-    try:
-        read_until_ready(stack)
+    with stopped_afterwards(stack):
         yield stack
-    finally:
-        stack.process.terminate()
-        stack.process.communicate(timeout=120)
 
 
 @pytest.fixture(scope="module")
